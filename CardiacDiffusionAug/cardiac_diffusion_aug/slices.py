@@ -138,8 +138,8 @@ def resample_labels(mask: sitk.Image, grid: sitk.Image) -> LabelArray:
     return np.asarray(sitk.GetArrayFromImage(result), np.uint8)
 
 
-def normalize(array: FloatArray, name: str) -> FloatArray:
-    """Intensities scaled from the 1st to 99th percentile to [-1, 1], and clipped there.
+def intensity_window(array: FloatArray, name: str) -> tuple[float, float]:
+    """1st and 99th percentile of grey levels.
 
     Raises:
         CardiacError: the array holds NaN or infinity, or is constant.
@@ -149,4 +149,10 @@ def normalize(array: FloatArray, name: str) -> FloatArray:
     low, high = np.percentile(array, (LOW_PERCENTILE, HIGH_PERCENTILE))
     if high <= low:
         raise CardiacError(f"{name} has the same grey level everywhere; it is not an MR image.")
+    return float(low), float(high)
+
+
+def rescale(array: FloatArray, window: tuple[float, float]) -> FloatArray:
+    """Grey levels with the window mapped to [-1, 1], and clipped there."""
+    low, high = window
     return np.clip((array - low) / (high - low) * 2 - 1, -1, 1).astype(np.float32)

@@ -1,0 +1,89 @@
+"""Sampling with the schedulers of diffusers, and the noise of each case."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+Denoiser = Callable[[Tensor, Tensor], Tensor]
+
+
+class Scheduler(Protocol):
+    """What sampling asks of a scheduler of diffusers for flow matching."""
+
+    sigmas: Tensor
+    timesteps: Tensor
+
+    def set_timesteps(self, num_inference_steps: int, device: torch.device | str) -> None:
+        """Choose the noise levels."""
+
+    def step(self, model_output: Tensor, timestep: Tensor, sample: Tensor, return_dict: bool) -> tuple[Tensor, ...]:
+        """One step."""
+
+
+def case_noise(seed: int, case: int, stream: int, shape: Sequence[int]) -> Tensor:
+    """Standard normal noise that depends on (seed, case, stream) alone, made on the CPU.
+
+    Args:
+        seed: of the run, 0 or more.
+        case: number of the case.
+        stream: tells apart the draws of one case, such as mask and image.
+        shape: of the result.
+    """
+    # SeedSequence mixes the three numbers, so that neighbouring cases share nothing.
+    from numpy.random import SeedSequence
+
+    state = int(SeedSequence([seed, case, stream]).generate_state(1, "uint64")[0])
+    generator = torch.Generator("cpu").manual_seed(state & (2**63 - 1))
+    return torch.randn(tuple(shape), generator=generator)
+
+
+def sample(
+    denoiser: Denoiser,
+    noise: Tensor,
+    scheduler: Scheduler,
+    steps: int,
+    check: Callable[[], None] = lambda: None,
+) -> Tensor:
+    """Follow the flow from noise to data.
+
+    Args:
+        denoiser: velocity of a sample at noise levels (N,).
+        noise: (N, C, H, W), standard normal, on the device to be used.
+        scheduler: of diffusers, configured for flow prediction.
+        steps: steps of the scheduler.
+        check: called before each step; may raise to cancel.
+
+    Returns:
+        The sample, shape of `noise`, float32.
+    """
+    scheduler.set_timesteps(steps, device=noise.device)
+    x = noise
+    sigmas = scheduler.sigmas.tolist()
+    for index, timestep in enumerate(scheduler.timesteps):
+        check()
+        # The scheduler's own sigma, since its time steps are rounded to whole numbers.
+        level = torch.full((len(x),), sigmas[index], device=x.device)
+        velocity = denoiser(x, level).float()
+        x = scheduler.step(velocity, timestep, x, return_dict=False)[0]
+    return x
+
+
+def guided(conditional: Denoiser, unconditional: Denoiser, scale: float) -> Denoiser:
+    """Classifier-free guidance (Ho and Salimans 2022): away from what comes when nothing is asked.
+
+    Args:
+        conditional, unconditional: velocities with and without the attributes.
+        scale: 1 is no guidance; more makes the attributes stronger.
+    """
+    if scale == 1:
+        return conditional
+
+    def denoiser(x: Tensor, sigma: Tensor) -> Tensor:
+        plain = unconditional(x, sigma)
+        return plain + scale * (conditional(x, sigma) - plain)
+
+    return denoiser

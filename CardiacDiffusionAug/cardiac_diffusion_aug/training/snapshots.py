@@ -1,0 +1,108 @@
+"""Snapshots of a training: folders that appear whole or not at all, and hold no pickle."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from diffusers.training_utils import EMAModel
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from ..errors import CardiacError
+
+PREFIX = "snapshot-"
+KEPT = 2
+
+
+def latest_snapshot(folder: Path) -> Path | None:
+    """The snapshot with the most steps, or None."""
+    found = sorted(folder.glob(f"{PREFIX}[0-9]*"), key=lambda path: path.name)
+    return found[-1] if found else None
+
+
+def save_snapshot(
+    folder: Path,
+    step: int,
+    network: nn.Module,
+    ema: EMAModel,
+    optimizer: torch.optim.Optimizer,
+    history: list[dict[str, float]],
+    recipe: dict[str, Any],
+    facts: dict[str, Any],
+    draw: Callable[[Path], None],
+) -> None:
+    """Write weights, averages, optimizer and a contact sheet; only the newest snapshots stay.
+
+    `network` holds the averaged weights when this is called; the raw ones are in the store of `ema`.
+    """
+    final = folder / f"{PREFIX}{step:08d}"
+    part = folder / f".{final.name}.part"
+    shutil.rmtree(part, ignore_errors=True)
+    part.mkdir(parents=True)
+    names = [name for name, _ in network.named_parameters()]
+    _write(dict(zip(names, ema.temp_stored_params, strict=True)), part / "weights.safetensors")
+    _write(dict(zip(names, ema.shadow_params, strict=True)), part / "ema.safetensors")
+    _write(_optimizer_tensors(optimizer, names), part / "optimizer.safetensors")
+    draw(part / "sheet.png")
+    state = {"step": step, "ema_step": ema.optimization_step, "recipe": recipe, "facts": facts, "history": history}
+    (part / "state.json").write_text(json.dumps(state, indent=1), encoding="utf-8")
+    shutil.rmtree(final, ignore_errors=True)
+    os.replace(part, final)
+    for old in sorted(folder.glob(f"{PREFIX}[0-9]*"))[:-KEPT]:
+        shutil.rmtree(old, ignore_errors=True)
+
+
+def load_snapshot(
+    path: Path,
+    network: nn.Module,
+    ema: EMAModel,
+    optimizer: torch.optim.Optimizer,
+    history: list[dict[str, float]],
+) -> int:
+    """Put everything back as it was, and return the step.
+
+    Raises:
+        CardiacError: the snapshot is of another network, or damaged.
+    """
+    try:
+        state = json.loads((path / "state.json").read_text(encoding="utf-8"))
+        weights, averages, moments = (
+            load_file(path / f"{name}.safetensors") for name in ("weights", "ema", "optimizer")
+        )
+        parameters = dict(network.named_parameters())
+        with torch.no_grad():
+            for index, (name, parameter) in enumerate(parameters.items()):
+                parameter.copy_(weights[name])
+                ema.shadow_params[index].copy_(averages[name])
+                optimizer.state[parameter] = {
+                    key: moments[f"{name}:{key}"].to(parameter.device if key != "step" else "cpu")
+                    for key in ("step", "exp_avg", "exp_avg_sq")
+                }
+    except (OSError, KeyError, ValueError, RuntimeError) as error:
+        raise CardiacError(
+            f"{path} does not fit this network or is damaged; remove that folder to go on from the one before.",
+            "bad_model",
+        ) from error
+    ema.optimization_step = state["ema_step"]
+    history[:] = state["history"]
+    return int(state["step"])
+
+
+def snapshot_facts(path: Path) -> dict[str, Any]:
+    """Recipe, facts and history of a snapshot."""
+    return dict(json.loads((path / "state.json").read_text(encoding="utf-8")))
+
+
+def _optimizer_tensors(optimizer: torch.optim.Optimizer, names: list[str]) -> dict[str, Tensor]:
+    states = [optimizer.state[p] for group in optimizer.param_groups for p in group["params"]]
+    return {f"{name}:{key}": value for name, state in zip(names, states, strict=True) for key, value in state.items()}
+
+
+def _write(tensors: dict[str, Tensor], path: Path) -> None:
+    save_file({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, path)

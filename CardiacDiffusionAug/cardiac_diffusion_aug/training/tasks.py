@@ -1,0 +1,198 @@
+"""What the two trainings teach: outlines from noise, and slices from masks."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from diffusers import DPMSolverMultistepScheduler
+from torch import Tensor, nn
+
+from ..datasets.pack import GREY_LEVELS, PACK_SIZE, SlicePack
+from ..diffusion.objective import flow_matching_loss, logit_normal_sigmas
+from ..diffusion.sampling import case_noise, sample
+from ..networks.blocks import UNKNOWN
+from ..networks.image_denoiser import ImageDenoiser, one_hot
+from ..networks.mask_denoiser import MaskDenoiser
+from ..outlines import CHANNELS, masks_of, signed_distances
+from ..preview import contact_sheet
+from ..slices import GRID_SIZE
+from .augmentation import NONE, Deformation, change_gamma, read_at, sampling_points
+
+SHEET_CASES = 16
+SHEET_STEPS = 20
+VALIDATION_BATCH = 32
+
+MASK_DEFORMATION = Deformation(degrees=8, scale=0.05, shift=3, elastic=0.7)
+IMAGE_DEFORMATION = Deformation(degrees=25, scale=0.15, shift=12, elastic=1.2, gamma=0.12)
+
+
+def flow_scheduler() -> DPMSolverMultistepScheduler:
+    """DPM-Solver++ (2M) for flow matching."""
+    return DPMSolverMultistepScheduler(use_flow_sigmas=True, prediction_type="flow_prediction", flow_shift=1.0)
+
+
+class _Task:
+    """What both tasks share: packs, devices, hidden attributes and the validation loss."""
+
+    network: nn.Module
+
+    def __init__(self, training: SlicePack, validation: SlicePack, drop_attributes: float, deform: Deformation) -> None:
+        self.training, self.validation = training, validation
+        self.drop_attributes, self.deform = drop_attributes, deform
+        self.size = len(training)
+
+    @property
+    def device(self) -> torch.device:
+        return next(self.network.parameters()).device
+
+    def loss(self, network: nn.Module, rows: Tensor, generator: torch.Generator, half: bool) -> Tensor:
+        return self._loss(network, self.training, rows, self.deform, generator, half, self.drop_attributes)
+
+    @torch.inference_mode()
+    def validation_loss(self, network: nn.Module) -> float:
+        if len(self.validation) == 0:
+            return float("nan")
+        generator = torch.Generator().manual_seed(0)
+        total, count = 0.0, min(len(self.validation), 4 * VALIDATION_BATCH)
+        chosen = torch.linspace(0, len(self.validation) - 1, count).long()
+        for rows in chosen.split(VALIDATION_BATCH):
+            loss = self._loss(network, self.validation, rows, NONE, generator, False, 0.0)
+            total += float(loss) * len(rows)
+        return total / count
+
+    def _loss(
+        self,
+        network: nn.Module,
+        pack: SlicePack,
+        rows: Tensor,
+        deform: Deformation,
+        generator: torch.Generator,
+        half: bool,
+        drop: float,
+    ) -> Tensor:
+        raise NotImplementedError
+
+    def _attributes(self, pack: SlicePack, rows: Tensor, drop: float, generator: torch.Generator) -> Tensor:
+        attributes = torch.from_numpy(pack.attributes)[rows]
+        # Half of the hidden ones are hidden all together, which is the unconditional model; others one by one.
+        every = torch.rand(len(rows), 1, generator=generator) < drop / 2
+        single = torch.rand(attributes.shape, generator=generator) < drop / 2
+        return attributes.masked_fill(every | single, UNKNOWN).to(self.device)
+
+
+class MaskTask(_Task):
+    """Outlines from noise. Slices without a heart are left out."""
+
+    network: MaskDenoiser
+
+    def __init__(
+        self,
+        network: MaskDenoiser,
+        training: SlicePack,
+        validation: SlicePack,
+        drop_attributes: float,
+        deform: Deformation = MASK_DEFORMATION,
+    ) -> None:
+        training, validation = (pack.where(pack.masks.any(axis=(1, 2))) for pack in (training, validation))
+        super().__init__(training, validation, drop_attributes, deform)
+        self.network = network
+        self._distances = {id(pack): signed_distances(pack.masks) for pack in (self.training, self.validation)}
+
+    def _loss(
+        self,
+        network: nn.Module,
+        pack: SlicePack,
+        rows: Tensor,
+        deform: Deformation,
+        generator: torch.Generator,
+        half: bool,
+        drop: float,
+    ) -> Tensor:
+        points, zoom = sampling_points(len(rows), deform, generator)
+        points = (points[:, ::2, ::2] + points[:, 1::2, ::2] + points[:, ::2, 1::2] + points[:, 1::2, 1::2]) / 4
+        clean = read_at(self._distances[id(pack)][rows], points, "bilinear", -1.0)
+        clean = (clean * zoom.view(-1, 1, 1, 1)).clamp(-1, 1)
+        clean = torch.where(clean > -1 / zoom.max(), clean, -1.0)
+        attributes = self._attributes(pack, rows, drop, generator)
+        sigma = logit_normal_sigmas(len(rows), generator)
+        noise = torch.randn(clean.shape, generator=generator)
+        clean, noise, sigma = (t.to(self.device) for t in (clean, noise, sigma))
+        return flow_matching_loss(lambda x, s: network(x, s, attributes), clean, noise, sigma)
+
+    @torch.inference_mode()
+    def contact_sheet(self, network: nn.Module, path: Path) -> None:
+        """Masks made from noise, unconditionally."""
+        noise = torch.stack([case_noise(0, k, 0, (CHANNELS, GRID_SIZE // 2, GRID_SIZE // 2)) for k in range(SHEET_CASES)])
+        nothing = torch.full((SHEET_CASES, 3), UNKNOWN, device=self.device)
+        made = sample(lambda x, s: network(x, s, nothing), noise.to(self.device), flow_scheduler(), SHEET_STEPS)
+        contact_sheet([(None, mask) for mask in masks_of(made.cpu())], path)
+
+
+class ImageTask(_Task):
+    """Slices from masks."""
+
+    network: ImageDenoiser
+
+    def __init__(
+        self,
+        network: ImageDenoiser,
+        training: SlicePack,
+        validation: SlicePack,
+        drop_attributes: float,
+        deform: Deformation = IMAGE_DEFORMATION,
+    ) -> None:
+        super().__init__(training, validation, drop_attributes, deform)
+        self.network = network
+
+    def _loss(
+        self,
+        network: nn.Module,
+        pack: SlicePack,
+        rows: Tensor,
+        deform: Deformation,
+        generator: torch.Generator,
+        half: bool,
+        drop: float,
+    ) -> Tensor:
+        clean, mask = deformed_pairs(pack, rows, deform, generator)
+        if half:
+            clean, mask = (nn.functional.avg_pool2d(t, 2) for t in (clean, mask))
+        attributes = self._attributes(pack, rows, drop, generator)
+        sigma = logit_normal_sigmas(len(rows), generator)
+        noise = torch.randn(clean.shape, generator=generator)
+        clean, mask, noise, sigma = (
+            t.to(self.device, memory_format=torch.channels_last) if t.dim() == 4 else t.to(self.device)
+            for t in (clean, mask, noise, sigma)
+        )
+        return flow_matching_loss(lambda x, s: network(x, s, attributes, mask), clean, noise, sigma)
+
+    @torch.inference_mode()
+    def contact_sheet(self, network: nn.Module, path: Path) -> None:
+        """Images for masks of validation patients, or of training patients where there are none."""
+        pack = self.validation if len(self.validation) else self.training
+        chosen = torch.linspace(0, len(pack) - 1, SHEET_CASES + 2).long()[1:-1]
+        margin = (PACK_SIZE - GRID_SIZE) // 2
+        masks = pack.masks[chosen.numpy(), margin:-margin, margin:-margin]
+        modulation = self.network.modulation(one_hot(torch.from_numpy(masks)).to(self.device))
+        noise = torch.stack([case_noise(0, k, 1, (1, GRID_SIZE, GRID_SIZE)) for k in range(SHEET_CASES)])
+        nothing = torch.full((SHEET_CASES, 3), UNKNOWN, device=self.device)
+        made = sample(
+            lambda x, s: network(x, s, nothing, modulation), noise.to(self.device), flow_scheduler(), SHEET_STEPS
+        )
+        contact_sheet(list(zip(made[:, 0].cpu().numpy(), masks, strict=True)), path)
+
+
+def deformed_pairs(
+    pack: SlicePack, rows: Tensor, deform: Deformation, generator: torch.Generator
+) -> tuple[Tensor, Tensor]:
+    """Images (N, 1, 128, 128) in [-1, 1] and one-hot masks (N, 4, 128, 128), deformed alike."""
+    points, _ = sampling_points(len(rows), deform, generator)
+    images = torch.from_numpy(pack.images[rows.numpy()])[:, None].float() * (2 / GREY_LEVELS) - 1
+    images = read_at(images, points, "bicubic", -1.0).clamp(-1, 1)
+    if deform.gamma:
+        images = change_gamma(images, deform, generator)
+    classes = one_hot(torch.from_numpy(pack.masks[rows.numpy()]))
+    weights = read_at(classes[:, 1:], points, "bilinear", 0.0)
+    weights = torch.cat([1 - weights.sum(1, keepdim=True), weights], dim=1)
+    return images, one_hot(weights.argmax(1))
