@@ -6,7 +6,9 @@ direction and slice positions, so all resampling happens inside the slice planes
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -156,3 +158,18 @@ def rescale(array: FloatArray, window: tuple[float, float]) -> FloatArray:
     """Grey levels with the window mapped to [-1, 1], and clipped there."""
     low, high = window
     return np.clip((array - low) / (high - low) * 2 - 1, -1, 1).astype(np.float32)
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """A JSON object from a file.
+
+    Raises:
+        CardiacError: it cannot be read or is not an object.
+    """
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise CardiacError(f"{path} cannot be read as JSON; restore or correct it.") from error
+    if not isinstance(content, dict):
+        raise CardiacError(f"{path} does not hold a JSON object; restore or correct it.")
+    return content

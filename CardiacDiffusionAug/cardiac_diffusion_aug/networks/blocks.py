@@ -133,7 +133,7 @@ class UNet(nn.Module):
     ) -> None:
         super().__init__()
         self.condition = ConditionEmbedding(width)
-        self.entry = nn.Conv2d(inputs, channels[0], 3, padding=1)
+        self.entry = nn.Conv2d(inputs + 2, channels[0], 3, padding=1)
         self.modulated: list[tuple[int, int]] = []
         """Level and channels of each spatially-adaptive normalization, in the order of their use."""
 
@@ -183,7 +183,7 @@ class UNet(nn.Module):
         """
         condition = self.condition(sigma, attributes)
         items = None if modulation is None else iter(modulation)
-        h = self.entry(x)
+        h = self.entry(with_coordinates(x))
         skips: list[Tensor] = []
         for level, stage in enumerate(self.down):
             for item in stage:  # type: ignore[union-attr]
@@ -198,6 +198,17 @@ class UNet(nn.Module):
             if level < len(self.grow):
                 h = self.grow[level](F.interpolate(h, scale_factor=2.0, mode="nearest"))
         return self.exit(F.silu(self.exit_norm(h)))
+
+
+def with_coordinates(x: Tensor) -> Tensor:
+    """A sample (N, C, H, W) with two more channels, the row and column of each pixel from -1 to 1.
+
+    Convolutions do not know where they are, but hearts lie in the middle and chest walls at the border.
+    """
+    n, _, height, width = x.shape
+    rows = torch.linspace(-1, 1, height, device=x.device, dtype=x.dtype).view(1, 1, height, 1)
+    columns = torch.linspace(-1, 1, width, device=x.device, dtype=x.dtype).view(1, 1, 1, width)
+    return torch.cat([x, rows.expand(n, 1, height, width), columns.expand(n, 1, height, width)], dim=1)
 
 
 class MaskModulation(nn.Module):

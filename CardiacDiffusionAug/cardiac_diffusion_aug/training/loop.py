@@ -17,6 +17,7 @@ from accelerate import Accelerator
 from diffusers.training_utils import EMAModel
 from torch import Tensor, nn
 
+from ..devices import choose_device, use_bfloat16
 from ..errors import CardiacError
 from .snapshots import latest_snapshot, load_snapshot, save_snapshot
 
@@ -123,7 +124,7 @@ def train(
     recipe: Recipe,
     output: Path,
     *,
-    device: str | None = None,
+    device: str = "auto",
     precision: str = "auto",
     resume: bool = False,
     facts: dict[str, Any] | None = None,
@@ -136,7 +137,7 @@ def train(
         task: network, data and loss.
         recipe: how to train.
         output: folder of the snapshots.
-        device: `cpu`, `cuda`, `mps`, or None for what accelerate chooses.
+        device: `auto`, `cuda`, `mps` or `cpu`; under `accelerate launch` each process gets its own.
         precision: `bf16`, `fp32`, or `auto`: bfloat16 where it is fast.
         resume: go on from the latest whole snapshot in `output`.
         facts: written into each snapshot, such as the split.
@@ -146,8 +147,9 @@ def train(
     Raises:
         CardiacError: the loss is not a number any more, or a snapshot does not fit.
     """
+    chosen = choose_device(device)
     accelerator = Accelerator(
-        cpu=device == "cpu", mixed_precision="bf16" if use_bfloat16(precision, device) else "no"
+        cpu=chosen.type == "cpu", mixed_precision="bf16" if use_bfloat16(precision, chosen) else "no"
     )
     network = task.network.to(accelerator.device, memory_format=torch.channels_last)
     optimizer = torch.optim.AdamW(
@@ -198,15 +200,6 @@ def train(
         raise
     ema.copy_to(network.parameters())
     return network
-
-
-def use_bfloat16(precision: str, device: str | None) -> bool:
-    """Whether to compute in bfloat16: asked for, or `auto` on a device that has it in hardware."""
-    if precision != "auto":
-        return precision == "bf16"
-    if device != "cpu" and torch.cuda.is_available():
-        return torch.cuda.is_bf16_supported()
-    return bool(torch.backends.mkldnn.is_available() and torch.ops.mkldnn._is_mkldnn_bf16_supported())
 
 
 class averaged:

@@ -7,7 +7,7 @@ import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from diffusers.training_utils import EMAModel
@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from ..errors import CardiacError
 
+N = TypeVar("N", bound=nn.Module)
 PREFIX = "snapshot-"
 KEPT = 2
 
@@ -94,9 +95,19 @@ def load_snapshot(
     return int(state["step"])
 
 
-def snapshot_facts(path: Path) -> dict[str, Any]:
-    """Recipe, facts and history of a snapshot."""
-    return dict(json.loads((path / "state.json").read_text(encoding="utf-8")))
+def averaged_network(path: Path, kind: type[N]) -> tuple[N, dict[str, Any]]:
+    """The network of a snapshot with its averaged weights, and the snapshot's recipe, facts and history.
+
+    Raises:
+        CardiacError: the snapshot is of another kind of network, or damaged.
+    """
+    try:
+        state = json.loads((path / "state.json").read_text(encoding="utf-8"))
+        network = kind()
+        network.load_state_dict(load_file(path / "ema.safetensors"))
+    except (OSError, KeyError, ValueError, RuntimeError) as error:
+        raise CardiacError(f"{path} is not a whole snapshot of a {kind.__name__}.", "bad_model") from error
+    return network, state
 
 
 def _optimizer_tensors(optimizer: torch.optim.Optimizer, names: list[str]) -> dict[str, Tensor]:

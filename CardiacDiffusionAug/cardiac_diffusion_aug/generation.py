@@ -1,0 +1,262 @@
+"""Cases from noise: masks first, then the image of each, one case at a time to the caller."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import SimpleITK as sitk
+import torch
+from torch import Tensor
+
+from .attributes import GROUPS, PHASES, Attributes
+from .bundle import DEFAULT_MODEL, Bundle, load_bundle
+from .devices import choose_device, is_out_of_memory, suggested_batch_size, use_bfloat16
+from .diffusion.sampling import case_noise, guided, sample
+from .errors import CardiacError
+from .networks.blocks import UNKNOWN
+from .networks.image_denoiser import one_hot
+from .outlines import CHANNELS, masks_of
+from .slices import GRID_SIZE, GRID_SPACING, LabelArray
+
+MASK_STREAM, FIRST_IMAGE_STREAM = 0, 1
+GPU_MASK_CHUNK = 16
+GREY_LEVELS = 255
+
+GreyArray = npt.NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class GeneratedCase:
+    """A slice and its mask.
+
+    Attributes:
+        case: number of the mask within its seed.
+        variation: number of the image among those of the same mask.
+        seed: of the run.
+        attributes: that were asked for.
+        image: (128, 128) uint8; 0 and 255 stand for the 1st and 99th percentile of a scan around the heart.
+        mask: (128, 128) uint8 labels: 0 background, 1 LV cavity, 2 myocardium, 3 RV cavity.
+        spacing: pixel size along columns and rows, and slice thickness, in mm.
+    """
+
+    case: int
+    variation: int
+    seed: int
+    attributes: Attributes
+    image: GreyArray
+    mask: LabelArray
+    spacing: tuple[float, float, float]
+
+    def stacks(self) -> tuple[sitk.Image, sitk.Image]:
+        """Image and mask as `SimpleITK` stacks of one slice, with spacing."""
+        return tuple(self._stack(array) for array in (self.image, self.mask))  # type: ignore[return-value]
+
+    def _stack(self, array: npt.NDArray[np.uint8]) -> sitk.Image:
+        stack = sitk.GetImageFromArray(array[None])
+        stack.SetSpacing(self.spacing)
+        return stack
+
+
+class Generator:
+    """The two networks of a model on a device, ready to make cases.
+
+    Args:
+        model: name or folder of a model.
+        device: `auto`, `cuda`, `mps`, `cpu`.
+        precision: of the image network: `bf16`, `fp32`, or `auto` for bfloat16 where it is fast.
+        steps: network calls for an image; by default what the model was published with. Masks keep their own default.
+        guidance_scale: strength of the attributes that are asked for; 1 is none.
+        batch_size: images at a time; by default what fits into memory. Cases do not depend on it.
+        notify: told, in a sentence, of what changes on the way, such as a smaller batch.
+
+    Raises:
+        CardiacError: the model or the device cannot be used.
+    """
+
+    def __init__(
+        self,
+        model: str | Path | Bundle = DEFAULT_MODEL,
+        device: str = "auto",
+        precision: str = "auto",
+        steps: int | None = None,
+        guidance_scale: float | None = None,
+        batch_size: int | None = None,
+        notify: Callable[[str], None] = lambda message: None,
+    ) -> None:
+        self.bundle = model if isinstance(model, Bundle) else load_bundle(model)
+        self.device = choose_device(device)
+        self.bfloat16 = use_bfloat16(precision, self.device)
+        self.notify = notify
+        self.configure(steps, guidance_scale, batch_size)
+        self._masks = self._ready("mask_denoiser")
+        self._images = self._ready("image_denoiser")
+        self._schedulers = {part: self.bundle.scheduler(part) for part in ("mask_scheduler", "image_scheduler")}
+
+    def configure(self, steps: int | None, guidance_scale: float | None, batch_size: int | None) -> None:
+        """Change the settings that need no new networks; None is the model's or device's default."""
+        self.mask_steps = int(self.bundle.default("mask_steps"))
+        self.steps = int(steps or self.bundle.default("image_steps"))
+        self.guidance_scale = float(
+            self.bundle.default("guidance_scale") if guidance_scale is None else guidance_scale
+        )
+        self.batch_size = int(batch_size or suggested_batch_size(self.device))
+
+    def generate(
+        self,
+        count: int,
+        seed: int = 0,
+        attributes: Attributes = Attributes(),  # noqa: B008 - immutable
+        variations: int = 1,
+        skip: Callable[[int, int], bool] = lambda case, variation: False,
+        check: Callable[[], None] = lambda: None,
+    ) -> Iterator[GeneratedCase]:
+        """Masks from noise, and images for them.
+
+        Args:
+            count: number of masks.
+            seed: 0 or more; case k of a seed is the same whatever the count and the batch size.
+            attributes: asked of every case.
+            variations: images for each mask.
+            skip: whether (case, variation) is not needed, as after a resume.
+            check: called between steps; may raise to cancel.
+
+        Yields:
+            Cases in order of case and variation.
+        """
+        wanted = (pair for case in range(count) for pair in ((case, v) for v in range(variations)) if not skip(*pair))
+        spacing = (GRID_SPACING, GRID_SPACING, float(self.bundle.info["slice_thickness_mm"]))
+        masks: dict[int, LabelArray] = {}
+        for batch in _batches(wanted, lambda: self.batch_size):
+            cases = sorted({case for case, _ in batch})
+            missing = [case for case in cases if case not in masks]
+            made = dict(zip(missing, self.masks(seed, missing, attributes, check), strict=True))
+            masks = {case: made[case] if case in made else masks[case] for case in cases}
+            noise = [self._image_noise(seed, case, variation) for case, variation in batch]
+            images = self.images([masks[case] for case, _ in batch], noise, [attributes] * len(batch), check)
+            for (case, variation), image in zip(batch, images, strict=True):
+                yield GeneratedCase(case, variation, seed, attributes, image, masks[case], spacing)
+
+    @torch.inference_mode()
+    def masks(
+        self, seed: int, cases: Sequence[int], attributes: Attributes, check: Callable[[], None] = lambda: None
+    ) -> list[LabelArray]:
+        """Masks (128, 128) of cases.
+
+        They are made in float32 and in chunks of one fixed size, so that a mask is the same to the bit whatever
+        else is made beside it.
+        """
+        chunk = 1 if self.device.type == "cpu" else GPU_MASK_CHUNK
+        result: list[LabelArray] = []
+        shape = (CHANNELS, GRID_SIZE // 2, GRID_SIZE // 2)
+        for first in range(0, len(cases), chunk):
+            part = list(cases[first : first + chunk])
+            padded = part + part[-1:] * (chunk - len(part))
+            noise = torch.stack([case_noise(seed, case, MASK_STREAM, shape) for case in padded])
+            rows = attribute_rows([attributes] * chunk).to(self.device)
+            denoiser = self._guided(lambda x, s, a: self._masks(x, s, a), rows)
+            made = sample(denoiser, self._to_device(noise), self._schedulers["mask_scheduler"], self.mask_steps, check)
+            result += list(masks_of(made[: len(part)].cpu()))
+        return result
+
+    def images(
+        self,
+        masks: Sequence[LabelArray],
+        noise: Sequence[Tensor],
+        attributes: Sequence[Attributes],
+        check: Callable[[], None] = lambda: None,
+    ) -> list[GreyArray]:
+        """Images (128, 128) for masks, each from its own noise (1, 128, 128).
+
+        When memory runs out the batch is halved and tried again.
+
+        Raises:
+            CardiacError: not even one image fits into memory.
+        """
+        result: list[GreyArray] = []
+        while len(result) < len(masks):
+            part = slice(len(result), len(result) + self.batch_size)
+            try:
+                result += self._images_of(masks[part], noise[part], attributes[part], check)
+            except (RuntimeError, MemoryError) as error:
+                if not is_out_of_memory(error):
+                    raise
+                self._halve_batch(error)
+        return result
+
+    @torch.inference_mode()
+    def _images_of(
+        self,
+        masks: Sequence[LabelArray],
+        noise: Sequence[Tensor],
+        attributes: Sequence[Attributes],
+        check: Callable[[], None],
+    ) -> list[GreyArray]:
+        rows = attribute_rows(attributes).to(self.device)
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bfloat16):
+            classes = self._to_device(one_hot(torch.from_numpy(np.stack(masks))))
+            modulation = self._images.modulation(classes)
+            denoiser = self._guided(lambda x, s, a: self._images(x, s, a, modulation), rows)
+            scheduler = self._schedulers["image_scheduler"]
+            made = sample(denoiser, self._to_device(torch.stack(list(noise))), scheduler, self.steps, check)
+        return list(to_grey(made[:, 0].float().cpu()))
+
+    def _guided(self, network: Callable[[Tensor, Tensor, Tensor], Tensor], rows: Tensor) -> Callable[[Tensor, Tensor], Tensor]:
+        nothing = torch.full_like(rows, UNKNOWN)
+        if bool((rows == nothing).all()):
+            return lambda x, sigma: network(x, sigma, nothing)
+        return guided(
+            lambda x, sigma: network(x, sigma, rows), lambda x, sigma: network(x, sigma, nothing), self.guidance_scale
+        )
+
+    def _image_noise(self, seed: int, case: int, variation: int) -> Tensor:
+        return case_noise(seed, case, FIRST_IMAGE_STREAM + variation, (1, GRID_SIZE, GRID_SIZE))
+
+    def _ready(self, part: str) -> torch.nn.Module:
+        return self.bundle.network(part).to(self.device, memory_format=torch.channels_last)
+
+    def _to_device(self, tensor: Tensor) -> Tensor:
+        return tensor.to(self.device, memory_format=torch.channels_last)
+
+    def _halve_batch(self, error: BaseException) -> None:
+        if self.batch_size == 1:
+            raise CardiacError(
+                f"Not even one image fits into the memory of {self.device}; close other programs or use --device cpu.",
+                "out_of_memory",
+            ) from error
+        self.batch_size //= 2
+        if self.device.type == "cuda":
+            torch.cuda.empty_cache()
+        self.notify(f"Memory of {self.device} ran out; going on with {self.batch_size} images at a time.")
+
+
+def attribute_rows(attributes: Sequence[Attributes]) -> Tensor:
+    """Attributes as the rows (N, 3) that the networks take."""
+    rows = [
+        (
+            UNKNOWN if a.phase is None else PHASES.index(a.phase),
+            UNKNOWN if a.group is None else GROUPS.index(a.group),
+            UNKNOWN if a.level is None else a.level,
+        )
+        for a in attributes
+    ]
+    return torch.tensor(rows, dtype=torch.float32)
+
+
+def to_grey(images: Tensor) -> GreyArray:
+    """Images in [-1, 1] as grey levels 0..255."""
+    return ((images.clamp(-1, 1) + 1) / 2 * GREY_LEVELS).round().to(torch.uint8).numpy()
+
+
+def _batches(items: Iterator[tuple[int, int]], size: Callable[[], int]) -> Iterator[list[tuple[int, int]]]:
+    batch: list[tuple[int, int]] = []
+    for item in items:
+        batch.append(item)
+        if len(batch) >= size():
+            yield batch
+            batch = []
+    if batch:
+        yield batch

@@ -1,0 +1,13 @@
+"""Every long job, its parameters defined once for the command line, the worker and the panel."""
+
+from __future__ import annotations
+
+from .base import Context, Job
+from .bundle import BuildBundle
+from .generate import Generate
+from .synthesize import Synthesize
+from .train import TrainImages, TrainMasks
+
+__all__ = ["JOBS", "Context", "Job"]
+
+JOBS: dict[str, type[Job]] = {job.NAME: job for job in (Generate, Synthesize, TrainMasks, TrainImages, BuildBundle)}

@@ -1,0 +1,76 @@
+"""The job that makes a model from two trainings."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+from ..errors import CardiacError
+from .base import Context, Job, option
+
+
+@dataclass(kw_only=True)
+class BuildBundle(Job):
+    """A model from the latest snapshots of `train-masks` and `train-images`."""
+
+    NAME: ClassVar[str] = "build-model"
+    HELP: ClassVar[str] = "make a model from two trainings"
+
+    masks: Path = option(..., "folder of the snapshots of train-masks")
+    images: Path = option(..., "folder of the snapshots of train-images")
+    output: Path = option(..., "folder of the model; its name is the model's name")
+    version: str = option("1.0.0", "of the model")
+    license: str = option("CC BY-NC-SA 4.0", "of the weights")
+    training_data: str = option("ACDC (Bernard et al. 2018, doi:10.1109/TMI.2018.2837502)", "what it was trained on")
+    slice_thickness: float = option(10.0, "of the training data in mm, written into made cases", minimum=0.1, maximum=50)
+    mask_steps: int = option(20, "network calls for a mask", minimum=1, maximum=1000)
+    image_steps: int = option(20, "network calls for an image", minimum=1, maximum=1000)
+    guidance_scale: float = option(1.5, "strength of the attributes", minimum=0, maximum=20)
+
+    def run(self, context: Context) -> dict[str, Any]:
+        """Read the averaged weights and write the bundle."""
+        from ..bundle import load_bundle, write_bundle
+        from ..model_card import model_card
+        from ..networks.image_denoiser import ImageDenoiser
+        from ..networks.mask_denoiser import MaskDenoiser
+        from ..training.snapshots import averaged_network, latest_snapshot
+        from ..training.tasks import IMAGE_SIGMA_MEAN, MASK_SIGMA_MEAN, flow_scheduler
+
+        networks, trainings = {}, {}
+        for part, folder, kind in (
+            ("mask_denoiser", self.masks, MaskDenoiser),
+            ("image_denoiser", self.images, ImageDenoiser),
+        ):
+            snapshot = latest_snapshot(folder)
+            if snapshot is None:
+                raise CardiacError(f"{folder} holds no snapshot of a training; train first.")
+            networks[part], trainings[part] = averaged_network(snapshot, kind)
+        info = self._info(trainings)
+        schedulers = {
+            "mask_scheduler": flow_scheduler(MASK_SIGMA_MEAN),
+            "image_scheduler": flow_scheduler(IMAGE_SIGMA_MEAN),
+        }
+        write_bundle(self.output, networks, schedulers, info, model_card(info, networks))
+        return {"model": str(self.output), "sha256": load_bundle(self.output).sha256}
+
+    def _info(self, trainings: dict[str, dict[str, Any]]) -> dict[str, Any]:
+        from ..attributes import GROUPS, PHASES
+        from ..labels import STRUCTURES
+        from ..slices import GRID_SIZE, GRID_SPACING
+
+        return {
+            "name": self.output.name,
+            "version": self.version,
+            "license": self.license,
+            "labels": {"background": 0, **{s.key: s.value for s in STRUCTURES}},
+            "grid": {"size": GRID_SIZE, "spacing_mm": GRID_SPACING},
+            "attributes": {"phase": list(PHASES), "group": list(GROUPS), "level": [0.0, 1.0]},
+            "slice_thickness_mm": self.slice_thickness,
+            "defaults": {
+                "mask_steps": self.mask_steps,
+                "image_steps": self.image_steps,
+                "guidance_scale": self.guidance_scale,
+            },
+            "training": {"data": self.training_data, **trainings},
+        }

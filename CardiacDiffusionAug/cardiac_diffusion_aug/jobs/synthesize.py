@@ -1,0 +1,56 @@
+"""The job that makes images for given masks."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+from .base import Context, option
+from .generate import SamplingJob
+
+
+@dataclass(kw_only=True)
+class Synthesize(SamplingJob):
+    """Images for given masks."""
+
+    NAME: ClassVar[str] = "synthesize"
+    HELP: ClassVar[str] = "make images for masks of your own"
+
+    masks: Path = option(..., "mask (NIfTI, NRRD or MHA; a slice or a stack), folder of masks, or nnU-Net data set")
+    labels: str | None = option(None, "order of the labels in the masks; by default LV=1,MYO=2,RV=3")
+
+    def run(self, context: Context) -> dict[str, Any]:
+        """Check all masks, then make and write the images one by one."""
+        from ..export import DatasetWriter
+        from ..labels import describe_order, parse_order
+        from ..synthesis import find_masks, read_mask, synthesize_stack
+
+        found, order = find_masks(self.masks, parse_order(self.labels) if self.labels else None)
+        for _, path in found:
+            read_mask(path, order)
+        total = len(found) * self.variations
+        context.progress(0, total, "loading the model")
+        generator = self.generator(context)
+        settings = {**self.settings(generator), "masks": str(self.masks.resolve()), "labels": describe_order(order)}
+        writer = DatasetWriter(self.output, settings, self.resume, self.overwrite)
+        facts = self.facts(generator)
+        done = 0
+        try:
+            for case, (stem, path) in enumerate(found):
+                mask = read_mask(path, order)
+                for variation in range(self.variations):
+                    name = f"{stem}_v{variation:03d}" if self.variations > 1 else stem
+                    if name not in writer.done:
+                        context.check()
+                        image = synthesize_stack(
+                            generator, mask, self.seed, case, variation, self.attributes, context.check
+                        )
+                        own = {"patient": stem, "case": case, "variation": variation, "source": str(path)}
+                        writer.add(name, image, mask, {**facts, **own})
+                        context.result({"name": name, **writer.files(name), **facts, **own})
+                    done += 1
+                    context.progress(done, total)
+        finally:
+            preview = writer.finish()
+        return {"output": str(self.output), "preview": str(preview), "cases": writer.count}
