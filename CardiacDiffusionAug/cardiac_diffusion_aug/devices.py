@@ -11,7 +11,6 @@ PRECISIONS = ("auto", "bf16", "fp32")
 BYTES_PER_CASE = 160 << 20
 """Memory that one case of a batch takes at most while its image is made, measured on the shipped model."""
 LARGEST_BATCH = 64
-CPU_BATCH = 4
 
 
 def choose_device(name: str = "auto") -> torch.device:
@@ -57,9 +56,9 @@ def use_bfloat16(precision: str, device: torch.device) -> bool:
 
 
 def suggested_batch_size(device: torch.device) -> int:
-    """Batch size that fits into the free memory of the device."""
+    """Batch size that fits into the free memory of a GPU."""
     if device.type != "cuda":
-        return CPU_BATCH
+        return 1
     free, _ = torch.cuda.mem_get_info(device)
     return int(max(1, min(LARGEST_BATCH, free * 0.8 // BYTES_PER_CASE)))
 

@@ -70,7 +70,8 @@ class Generator:
         precision: of the image network: `bf16`, `fp32`, or `auto` for bfloat16 where it is fast.
         steps: network calls for an image; by default what the model was published with. Masks keep their own default.
         guidance_scale: strength of the attributes that are asked for; 1 is none.
-        batch_size: images at a time; by default what fits into memory. Cases do not depend on it.
+        batch_size: images at a time on a GPU, by default what fits into its memory; a CPU, where a batch gains
+            nothing, makes one at a time. Cases do not depend on it.
         notify: told, in a sentence, of what changes on the way, such as a smaller batch.
 
     Raises:
@@ -103,7 +104,8 @@ class Generator:
         self.guidance_scale = float(
             self.bundle.default("guidance_scale") if guidance_scale is None else guidance_scale
         )
-        self.batch_size = int(batch_size or suggested_batch_size(self.device))
+        # Kernels of a CPU round otherwise for other batch sizes, and a case must not depend on its neighbours.
+        self.batch_size = 1 if self.device.type == "cpu" else int(batch_size or suggested_batch_size(self.device))
 
     def generate(
         self,

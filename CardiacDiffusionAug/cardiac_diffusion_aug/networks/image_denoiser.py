@@ -27,7 +27,7 @@ class ImageDenoiser(ModelMixin, ConfigMixin):
 
     @register_to_config
     def __init__(
-        self, channels: Sequence[int] = (48, 96, 144), blocks: Sequence[int] = (1, 2, 2), width: int = 192, hidden: int = 64
+        self, channels: Sequence[int] = (64, 128, 192), blocks: Sequence[int] = (1, 2, 2), width: int = 192, hidden: int = 64
     ) -> None:
         super().__init__()
         self.unet = UNet(PATCH**2, PATCH**2, channels, blocks, width, spatial=True)

@@ -1,0 +1,175 @@
+"""What the shipped weights must do: follow masks, agree with many steps, and depend on (seed, case) alone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from scipy import ndimage
+
+from cardiac_diffusion_aug.attributes import Attributes
+from cardiac_diffusion_aug.bundle import CARD_FILE, DEFAULT_MODEL, load_bundle
+from cardiac_diffusion_aug.diffusion.sampling import case_noise
+from cardiac_diffusion_aug.generation import GeneratedCase, Generator
+from cardiac_diffusion_aug.labels import BACKGROUND, LV, MYO, RV
+from cardiac_diffusion_aug.slices import GRID_SIZE, LabelArray
+
+SEED = 11
+MANY_STEPS = 100
+GREY_SPAN = 255.0
+
+
+@pytest.fixture(scope="module")
+def generator() -> Generator:
+    """The shipped model on the CPU."""
+    return Generator(DEFAULT_MODEL, device="cpu")
+
+
+@pytest.fixture(scope="module")
+def cases(generator: Generator) -> list[GeneratedCase]:
+    """Eight cases, one at a time."""
+    generator.configure(None, None, batch_size=1)
+    return list(generator.generate(8, SEED))
+
+
+@pytest.fixture(autouse=True)
+def _defaults(generator: Generator) -> Iterator[None]:
+    yield
+    generator.configure(None, None, None)
+
+
+def test_bundle_is_whole_and_small() -> None:
+    bundle = load_bundle(DEFAULT_MODEL)
+    size = sum(path.stat().st_size for path in bundle.path.rglob("*") if path.is_file())
+    assert size < 30e6
+    card = (bundle.path / CARD_FILE).read_text(encoding="utf-8")
+    assert "CC BY-NC-SA 4.0" in card
+    for part in ("mask_denoiser", "image_denoiser"):
+        split = bundle.info["training"][part]["facts"]["split"]
+        assert not set(split["train"]) & set(split["validation"])
+        assert split["rule"] == "mod 5 == 4"
+
+
+@pytest.mark.parametrize("batch_size", [4, 8])
+def test_cases_do_not_depend_on_the_batch(generator: Generator, cases: list[GeneratedCase], batch_size: int) -> None:
+    generator.configure(None, None, batch_size)
+    for expected, made in zip(cases, generator.generate(8, SEED), strict=True):
+        np.testing.assert_array_equal(made.mask, expected.mask)
+        difference = np.abs(made.image.astype(int) - expected.image)
+        assert difference.max() <= 1
+
+
+def test_cases_do_not_depend_on_their_number(generator: Generator, cases: list[GeneratedCase]) -> None:
+    generator.configure(None, None, batch_size=2)
+    for expected, made in zip(cases[:3], generator.generate(3, SEED), strict=True):
+        np.testing.assert_array_equal(made.mask, expected.mask)
+        assert np.abs(made.image.astype(int) - expected.image).max() <= 1
+
+
+def test_skipped_cases_change_nothing(generator: Generator, cases: list[GeneratedCase]) -> None:
+    only = list(generator.generate(6, SEED, skip=lambda case, variation: case < 5))
+    assert [made.case for made in only] == [5]
+    np.testing.assert_array_equal(only[0].mask, cases[5].mask)
+    assert np.abs(only[0].image.astype(int) - cases[5].image).max() <= 1
+
+
+def test_masks_are_hearts(cases: list[GeneratedCase]) -> None:
+    for made in cases:
+        lv, myo = made.mask == LV, made.mask == MYO
+        assert myo.any()
+        rim = ndimage.binary_dilation(lv) & ~lv
+        assert (made.mask[rim] == MYO).mean() > 0.9 if lv.any() else True
+        rows, columns = np.nonzero(made.mask)
+        assert np.hypot(rows.mean() - GRID_SIZE / 2, columns.mean() - GRID_SIZE / 2) < GRID_SIZE / 8
+
+
+def test_cases_differ(cases: list[GeneratedCase]) -> None:
+    for first, second in zip(cases, cases[1:], strict=False):
+        assert (first.mask != second.mask).any()
+        assert np.abs(first.image.astype(float) - second.image).mean() > 0.05 * GREY_SPAN
+
+
+def test_few_steps_agree_with_many(generator: Generator, cases: list[GeneratedCase]) -> None:
+    masks = [made.mask for made in cases[:4]]
+    noise = [case_noise(SEED, k, 1, (1, GRID_SIZE, GRID_SIZE)) for k in range(4)]
+    few = np.stack(generator.images(masks, noise, [Attributes()] * 4)).astype(float)
+    generator.configure(MANY_STEPS, None, None)
+    many = np.stack(generator.images(masks, noise, [Attributes()] * 4)).astype(float)
+    assert np.abs(few - many).mean() < 0.04 * GREY_SPAN
+    few_mask = np.stack(masks)
+    generator.mask_steps = MANY_STEPS
+    many_mask = np.stack(generator.masks(SEED, range(4), Attributes()))
+    for value in (LV, MYO, RV):
+        overlap = ((few_mask == value) & (many_mask == value)).sum()
+        total = (few_mask == value).sum() + (many_mask == value).sum()
+        assert 2 * overlap / total > 0.9
+
+
+def _heart(lv_radius: float, wall: float, rv: bool = True, row: float = 64, column: float = 66) -> LabelArray:
+    """A drawn mid-ventricular mask, in pixels of 1.5 mm."""
+    y, x = np.mgrid[:GRID_SIZE, :GRID_SIZE]
+    distance = np.hypot(y - row, x - column)
+    outer = lv_radius + wall
+    mask = np.full((GRID_SIZE, GRID_SIZE), BACKGROUND, np.uint8)
+    if rv:
+        mask[((y - row) / (outer * 1.05)) ** 2 + ((x - column + outer * 0.9) / (outer * 0.95)) ** 2 < 1] = RV
+    mask[distance < outer] = MYO
+    mask[distance < lv_radius] = LV
+    return mask
+
+
+EDITS = {
+    "plain": _heart(14, 7),
+    "shifted": _heart(14, 7, row=52, column=80),
+    "rotated": np.rot90(_heart(14, 7), axes=(1, 0)).copy(),
+    "lv_bigger": _heart(20, 6),
+    "lv_smaller_wall_thicker": _heart(8, 11),
+    "rv_missing": _heart(13, 7, rv=False),
+    "apical": _heart(5, 7, rv=False),
+}
+
+
+@pytest.mark.parametrize("name", EDITS)
+def test_images_follow_edited_masks(generator: Generator, name: str) -> None:
+    mask = EDITS[name]
+    noise = [case_noise(SEED, k, 1, (1, GRID_SIZE, GRID_SIZE)) for k in range(3)]
+    images = np.stack(generator.images([mask] * 3, noise, [Attributes()] * 3)).astype(float) / GREY_SPAN
+    # A pixel at the border may belong to either side.
+    inner = {v: ndimage.binary_erosion(mask == v, iterations=1) for v in (LV, MYO, RV)}
+    for image in images:
+        assert image[inner[LV]].mean() - image[inner[MYO]].mean() > 0.15
+        if inner[RV].any():
+            assert image[inner[RV]].mean() - image[inner[MYO]].mean() > 0.1
+        # The edge lies where it was drawn: pixels just inside the cavity are brighter than those just outside.
+        inside = (mask == LV) & ~ndimage.binary_erosion(mask == LV, iterations=2)
+        outside = ndimage.binary_dilation(mask == LV, iterations=2) & (mask == MYO)
+        assert image[inside].mean() > image[outside].mean() + 0.1
+
+
+def test_no_heart_where_none_is_asked(generator: Generator) -> None:
+    empty = np.zeros((GRID_SIZE, GRID_SIZE), np.uint8)
+    noise = [case_noise(SEED, k, 1, (1, GRID_SIZE, GRID_SIZE)) for k in range(2)]
+    for image in generator.images([empty] * 2, noise, [Attributes()] * 2):
+        assert image.std() > 0.05 * GREY_SPAN
+
+
+def test_no_seams_at_patch_borders(cases: list[GeneratedCase]) -> None:
+    """Steps between neighbours are as large inside 2x2 patches as across their borders."""
+    images = np.stack([made.image for made in cases]).astype(float)
+    for axis in (1, 2):
+        steps = np.abs(np.diff(images, axis=axis))
+        inside, across = (np.take(steps, range(start, GRID_SIZE - 1, 2), axis=axis).mean() for start in (0, 1))
+        assert inside / across == pytest.approx(1, abs=0.08)
+
+
+def test_images_are_not_noise(cases: list[GeneratedCase], real_acdc: Path) -> None:
+    """Neighbouring pixels differ about as much as in real slices."""
+    from cardiac_diffusion_aug.datasets import acdc
+    from cardiac_diffusion_aug.datasets.pack import pack_cases
+
+    real = pack_cases(list(acdc.cases(real_acdc))[:8]).images[:, 24:-24, 24:-24].astype(float)
+    made = np.stack([case.image for case in cases]).astype(float)
+    roughness = [np.abs(ndimage.laplace(images, mode="nearest"))[:, 1:-1, 1:-1].mean() for images in (made, real)]
+    assert 0.6 < roughness[0] / roughness[1] < 1.6
