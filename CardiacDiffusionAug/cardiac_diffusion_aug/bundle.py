@@ -198,7 +198,9 @@ def _write_parts(part: Path, networks: Mapping[str, Any], schedulers: Mapping[st
     index: dict[str, Any] = {"_class_name": "CardiacDiffusionPipeline"}
     for name, network in networks.items():
         network.save_config(part / name)
-        tensors = {key: value.detach().cpu().to(torch.float16).contiguous() for key, value in network.state_dict().items()}
+        tensors = {
+            key: value.detach().cpu().to(torch.float16).contiguous() for key, value in network.state_dict().items()
+        }
         save_file(tensors, part / name / WEIGHTS_FILE)
         index[name] = ["cardiac_diffusion_aug", type(network).__name__]
     for name, scheduler in schedulers.items():
@@ -213,8 +215,14 @@ def _refuse_strangers(path: Path, files: Mapping[str, Any]) -> None:
         if found.is_symlink() and not found.resolve().is_relative_to(path.resolve()):
             raise CardiacError(f"{path} holds the link {name} that leads out of it; get the model anew.", "bad_model")
         if found.is_file() and name not in files and name != BUNDLE_FILE:
-            kind = "a pickle, which could run code" if found.suffix in (".bin", ".pt", ".pth", ".pkl", ".ckpt") else "a file"
-            raise CardiacError(f"{path} holds {name}, {kind} that its {BUNDLE_FILE} does not list; remove it.", "bad_model")
+            kind = (
+                "a pickle, which could run code"
+                if found.suffix in (".bin", ".pt", ".pth", ".pkl", ".ckpt")
+                else "a file"
+            )
+            raise CardiacError(
+                f"{path} holds {name}, {kind} that its {BUNDLE_FILE} does not list; remove it.", "bad_model"
+            )
 
 
 def _verify_file(path: Path, name: str, expected: str) -> None:
@@ -223,13 +231,15 @@ def _verify_file(path: Path, name: str, expected: str) -> None:
         raise CardiacError(f"{path} lists {name!r}, a path out of its folder; do not use this model.", "bad_model")
     if pure.suffix not in ALLOWED_SUFFIXES:
         raise CardiacError(
-            f"{path} lists {name!r}; a model may hold {', '.join(sorted(ALLOWED_SUFFIXES))} files only, never a pickle.",
+            f"{path} lists {name!r}; a model holds {', '.join(sorted(ALLOWED_SUFFIXES))} files only, never a pickle.",
             "bad_model",
         )
     if not (path / name).is_file():
         raise CardiacError(f"{path} lacks its file {name}; get the model anew.", "bad_model")
     if _sha256(path / name) != expected:
-        raise CardiacError(f"{path / name} is not the file that was published (SHA-256 differs); get it anew.", "bad_model")
+        raise CardiacError(
+            f"{path / name} is not the file that was published (SHA-256 differs); get it anew.", "bad_model"
+        )
 
 
 def _sha256(path: Path) -> str:

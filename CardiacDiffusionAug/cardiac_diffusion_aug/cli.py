@@ -121,7 +121,9 @@ def _add_job(parser: argparse.ArgumentParser, job: type[Job]) -> None:
         required = field.default.__class__.__name__ == "_MISSING_TYPE"
         text = facts["help"].replace("%", "%%")
         if kind is bool:
-            parser.add_argument(flag(field.name), action=argparse.BooleanOptionalAction, default=field.default, help=text)
+            parser.add_argument(
+                flag(field.name), action=argparse.BooleanOptionalAction, default=field.default, help=text
+            )
             continue
         shown = "" if required or field.default is None else f" (default: {field.default})"
         metavar = "{" + ",".join(facts["choices"]) + "}" if facts["choices"] else kind.__name__.upper()

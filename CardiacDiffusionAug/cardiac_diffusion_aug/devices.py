@@ -68,4 +68,6 @@ def is_out_of_memory(error: BaseException) -> bool:
     if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
         return True
     text = str(error).lower()
-    return isinstance(error, RuntimeError) and any(s in text for s in ("out of memory", "not enough memory", "can't allocate"))
+    return isinstance(error, RuntimeError) and any(
+        s in text for s in ("out of memory", "not enough memory", "can't allocate")
+    )

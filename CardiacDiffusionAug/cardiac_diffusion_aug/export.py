@@ -1,10 +1,10 @@
 """Data sets on disk: nnU-Net v2 raw with a manifest, in which every file is whole at any moment.
 
-    dataset.json                labels, number of cases, and the settings they were made with
-    manifest.csv                a line a case, written after its files
-    imagesTr/NAME_0000.nii.gz   grey levels
-    labelsTr/NAME.nii.gz        0 background, 1 LV, 2 MYO, 3 RV
-    preview.png                 the first cases, for the eye
+dataset.json                labels, number of cases, and the settings they were made with
+manifest.csv                a line a case, written after its files
+imagesTr/NAME_0000.nii.gz   grey levels
+labelsTr/NAME.nii.gz        0 background, 1 LV, 2 MYO, 3 RV
+preview.png                 the first cases, for the eye
 """
 
 from __future__ import annotations
@@ -143,8 +143,8 @@ class DatasetWriter:
         elif earlier != self._plain_settings():
             differing = [k for k in self.settings if earlier.get(k) != self._plain_settings()[k]]
             raise CardiacError(
-                f"{self.folder} was made with another {', '.join(differing) or 'setting'}; resume with the same settings, "
-                "or choose another folder.",
+                f"{self.folder} was made with another {', '.join(differing) or 'setting'}; resume with the same "
+                "settings, or choose another folder.",
                 "bad_output",
             )
 
@@ -247,5 +247,6 @@ def _explained(folder: Path) -> Iterator[None]:
                 f"The disk that holds {folder} is full; free some space and go on with --resume.", "disk_full"
             ) from error
         raise CardiacError(
-            f"{folder} cannot be written ({error.strerror or error}); choose a folder that you may write to.", "bad_output"
+            f"{folder} cannot be written ({error.strerror or error}); choose a folder that you may write to.",
+            "bad_output",
         ) from error

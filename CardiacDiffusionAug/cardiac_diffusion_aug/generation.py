@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -101,9 +102,7 @@ class Generator:
         """Change the settings that need no new networks; None is the model's or device's default."""
         self.mask_steps = int(self.bundle.default("mask_steps"))
         self.steps = int(steps or self.bundle.default("image_steps"))
-        self.guidance_scale = float(
-            self.bundle.default("guidance_scale") if guidance_scale is None else guidance_scale
-        )
+        self.guidance_scale = float(self.bundle.default("guidance_scale") if guidance_scale is None else guidance_scale)
         # Kernels of a CPU round otherwise for other batch sizes, and a case must not depend on its neighbours.
         self.batch_size = 1 if self.device.type == "cpu" else int(batch_size or suggested_batch_size(self.device))
 
@@ -206,7 +205,9 @@ class Generator:
             made = sample(denoiser, self._to_device(torch.stack(list(noise))), scheduler, self.steps, check)
         return list(to_grey(made[:, 0].float().cpu()))
 
-    def _guided(self, network: Callable[[Tensor, Tensor, Tensor], Tensor], rows: Tensor) -> Callable[[Tensor, Tensor], Tensor]:
+    def _guided(
+        self, network: Callable[[Tensor, Tensor, Tensor], Tensor], rows: Tensor
+    ) -> Callable[[Tensor, Tensor], Tensor]:
         nothing = torch.full_like(rows, UNKNOWN)
         if bool((rows == nothing).all()):
             return lambda x, sigma: network(x, sigma, nothing)
@@ -217,8 +218,9 @@ class Generator:
     def _image_noise(self, seed: int, case: int, variation: int) -> Tensor:
         return case_noise(seed, case, FIRST_IMAGE_STREAM + variation, (1, GRID_SIZE, GRID_SIZE))
 
-    def _ready(self, part: str) -> torch.nn.Module:
-        return self.bundle.network(part).to(self.device, memory_format=torch.channels_last)
+    def _ready(self, part: str) -> Any:
+        network: Any = self.bundle.network(part)
+        return network.to(self.device, memory_format=torch.channels_last)
 
     def _to_device(self, tensor: Tensor) -> Tensor:
         return tensor.to(self.device, memory_format=torch.channels_last)

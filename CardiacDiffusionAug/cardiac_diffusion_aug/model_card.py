@@ -21,12 +21,12 @@ def model_card(info: Mapping[str, Any], networks: Mapping[str, nn.Module]) -> st
     split = training["image_denoiser"]["facts"]["split"]
     parts = [
         f"# {info['name']} {info['version']}",
-        "Two diffusion models for labelled short-axis cine MR of the heart: one makes masks of the left ventricle (LV), "
-        "its myocardium (MYO) and the right ventricle (RV) from noise, the other makes the MR slice for a mask, "
+        "Two diffusion models for labelled short-axis cine MR of the heart: one makes masks of the left ventricle "
+        "(LV), its myocardium (MYO) and the right ventricle (RV) from noise, the other makes the MR slice for a mask, "
         "conditioned through spatially-adaptive normalization (SPADE).",
         "## Intended use",
-        "Enlarging labelled training sets for segmentation research, and teaching. Not for diagnosis: no image shows a "
-        "real patient.",
+        "Enlarging labelled training sets for segmentation research, and teaching. Not for diagnosis: no image shows "
+        "a real patient.",
         "## Data",
         f"{training['data']}. Validation patients: rule `{split['rule']}`.\n\n"
         f"- {len(split['train'])} training patients: {_names(split['train'])}\n"
@@ -38,10 +38,10 @@ def model_card(info: Mapping[str, Any], networks: Mapping[str, nn.Module]) -> st
         f"{info['defaults']['image_steps']} for an image; guidance scale {info['defaults']['guidance_scale']} where "
         "phase, level or group are asked for.",
         "## Limits",
-        f"Slices of {info['grid']['size']} x {info['grid']['size']} pixels at {info['grid']['spacing_mm']} mm, one at a "
-        "time: neighbouring slices are not a volume. One centre and the scanners of the training data; other vendors, "
-        "contrast agents, devices and congenital hearts were never seen. With so few training patients a made slice may "
-        "come close to a real one.",
+        f"Slices of {info['grid']['size']} x {info['grid']['size']} pixels at {info['grid']['spacing_mm']} mm, one at "
+        "a time: neighbouring slices are not a volume. One centre and the scanners of the training data; other vendors, "
+        "contrast agents, devices and congenital hearts were never seen. With so few training patients a made slice "
+        "may come close to a real one.",
         f"## License\n\n{info['license']}, the terms of the training data.",
     ]
     return "\n\n".join(parts) + "\n"
@@ -53,14 +53,15 @@ def _network_text(part: str, network: nn.Module, training: Mapping[str, Any]) ->
     flags = {
         name: value
         for name, value in recipe.items()
-        if name not in ("weight_decay", "gradient_clip") and (name != "half_resolution_steps" or part == "image_denoiser")
+        if name not in ("weight_decay", "gradient_clip")
+        and (name != "half_resolution_steps" or part == "image_denoiser")
     }
     options = " ".join(f"--{name.replace('_', '-')} {value}" for name, value in flags.items())
     rule = training["facts"]["split"]["rule"]
     return (
         f"**{part}**: {count:.1f} M parameters, {training['step']} steps of {recipe['batch_size']} samples from "
-        f"{training['facts']['slices']} slices. Flow-matching loss at the end {last['loss']:.4f}, on validation patients "
-        f"{last['validation_loss']:.4f}. Made by\n\n"
+        f"{training['facts']['slices']} slices. Flow-matching loss at the end {last['loss']:.4f}, on validation "
+        f"patients {last['validation_loss']:.4f}. Made by\n\n"
         f"    cardiac-diffusion-aug {TRAINED_BY[part]} --data ACDC --output FOLDER --split '{rule}' {options}"
     )
 

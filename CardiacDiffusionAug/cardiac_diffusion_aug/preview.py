@@ -14,24 +14,26 @@ from .slices import FloatArray, LabelArray
 
 TILE_SCALE = 2
 GAP = 8
+SHEET_WIDTH = 1600
 ColorArray = npt.NDArray[np.uint8]
 
 
-def contact_sheet(cases: Sequence[tuple[FloatArray | None, LabelArray]], path: Path, columns: int = 4) -> None:
+def contact_sheet(cases: Sequence[tuple[FloatArray | None, LabelArray]], path: Path) -> None:
     """Write a PNG of cases: image, image with outlines, mask in colours, side by side; the mask alone without image.
 
     Args:
         cases: image in [-1, 1] or None, and mask, both (H, W).
         path: of the PNG.
-        columns: cases a row.
     """
     tiles = [case_tile(image, mask) for image, mask in cases]
     height, width = tiles[0].shape[:2]
-    columns = min(columns, len(tiles))
+    columns = min(len(tiles), max(1, SHEET_WIDTH // (width + GAP)))
     rows = -(-len(tiles) // columns)
     sheet = np.full((rows * (height + GAP) + GAP, columns * (width + GAP) + GAP, 3), 255, np.uint8)
     for index, tile in enumerate(tiles):
-        top, left = (GAP + place * (size + GAP) for place, size in zip(divmod(index, columns), (height, width), strict=True))
+        top, left = (
+            GAP + place * (size + GAP) for place, size in zip(divmod(index, columns), (height, width), strict=True)
+        )
         sheet[top : top + height, left : left + width] = tile
     Image.fromarray(sheet).save(path, format="PNG")
 

@@ -121,8 +121,8 @@ def _check_size(labels: np.ndarray, stack: sitk.Image, path: Path) -> None:
     field = GRID_SIZE * GRID_SPACING
     if max(extent) > field or max(extent) < SMALLEST_HEART_MM:
         raise CardiacError(
-            f"The heart in {path} measures {extent[0]:.0f} x {extent[1]:.0f} mm; {SMALLEST_HEART_MM:.0f} to {field:.0f} mm "
-            "are possible, so correct the pixel spacing in its header or the stray labels."
+            f"The heart in {path} measures {extent[0]:.0f} x {extent[1]:.0f} mm; {SMALLEST_HEART_MM:.0f} to {field:.0f} "
+            "mm are possible, so correct the pixel spacing in its header or the stray labels."
         )
 
 

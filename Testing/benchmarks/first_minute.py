@@ -1,6 +1,6 @@
 """What a newcomer waits for: time and memory of the first commands, each in a process of its own.
 
-    .venv/bin/python Testing/benchmarks/first_minute.py [--model NAME] [--repeats 3]
+.venv/bin/python Testing/benchmarks/first_minute.py [--model NAME] [--repeats 3]
 """
 
 from __future__ import annotations
@@ -55,7 +55,10 @@ def main() -> None:
                 output = Path(folder) / f"{count}-{repeat}"
                 arguments = ["generate", "--count", str(count), "--output", str(output), "--model", options.model]
                 times.setdefault(f"generate --count {count}", []).append(measure([*arguments, "--quiet"]))
-    print(f"{platform.processor() or platform.machine()}, {psutil.cpu_count(logical=False)} cores, median of {options.repeats}")
+    print(
+        f"{platform.processor() or platform.machine()}, {psutil.cpu_count(logical=False)} cores, "
+        f"median of {options.repeats}"
+    )
     for name, rows in times.items():
         seconds, gigabytes = (statistics.median(values) for values in zip(*rows, strict=True))
         print(f"{name:22} {seconds:6.2f} s  {gigabytes:5.2f} GB")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -86,7 +87,7 @@ def test_masks_are_hearts(cases: list[GeneratedCase]) -> None:
 
 
 def test_cases_differ(cases: list[GeneratedCase]) -> None:
-    for first, second in zip(cases, cases[1:], strict=False):
+    for first, second in itertools.pairwise(cases):
         assert (first.mask != second.mask).any()
         assert np.abs(first.image.astype(float) - second.image).mean() > 0.05 * GREY_SPAN
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Protocol
 
 from ..errors import CardiacError
-from . import acdc
+from . import acdc, mnms, mnms2, nnunet, pairs
 from .case import Case, LoadedCase
 
 __all__ = ["Case", "LoadedCase", "Reader", "find_reader", "read_cases"]
@@ -26,7 +27,8 @@ class Reader(Protocol):
         """The cases of the folder."""
 
 
-READERS: tuple[Reader, ...] = (acdc,)
+READERS: tuple[Reader, ...] = (acdc, mnms, mnms2, nnunet, pairs)
+"""The first that recognizes a folder reads it, so that the most particular layouts come first."""
 
 
 def find_reader(root: Path) -> Reader:
@@ -48,12 +50,17 @@ def read_cases(root: Path) -> tuple[Reader, list[Case]]:
     """The reader that recognized the folder, and all its cases.
 
     Raises:
-        CardiacError: the layout is unknown, or no case has a mask.
+        CardiacError: the layout is unknown, no case has a mask, or two cases have one name.
     """
     reader = find_reader(root)
     found = list(reader.cases(root))
     if not any(case.labelled for case in found):
         raise CardiacError(
             f"{root} was read as {reader.DESCRIPTION}, but no patient in it has a mask; add the label files."
+        )
+    repeated = [name for name, count in Counter(case.name for case in found).items() if count > 1]
+    if repeated:
+        raise CardiacError(
+            f"{root} holds the case {repeated[0]} twice; remove the folder or file that is one too many."
         )
     return reader, found

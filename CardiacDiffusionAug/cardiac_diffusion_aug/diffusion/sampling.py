@@ -3,25 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Protocol
+from typing import Any
 
 import torch
+from numpy.random import SeedSequence
 from torch import Tensor
 
-Denoiser = Callable[[Tensor, Tensor], Tensor]
-
-
-class Scheduler(Protocol):
-    """What sampling asks of a scheduler of diffusers for flow matching."""
-
-    sigmas: Tensor
-    timesteps: Tensor
-
-    def set_timesteps(self, num_inference_steps: int, device: torch.device | str) -> None:
-        """Choose the noise levels."""
-
-    def step(self, model_output: Tensor, timestep: Tensor, sample: Tensor, return_dict: bool) -> tuple[Tensor, ...]:
-        """One step."""
+from .objective import Denoiser
 
 
 def case_noise(seed: int, case: int, stream: int, shape: Sequence[int]) -> Tensor:
@@ -34,8 +22,6 @@ def case_noise(seed: int, case: int, stream: int, shape: Sequence[int]) -> Tenso
         shape: of the result.
     """
     # SeedSequence mixes the three numbers, so that neighbouring cases share nothing.
-    from numpy.random import SeedSequence
-
     state = int(SeedSequence([seed, case, stream]).generate_state(1, "uint64")[0])
     generator = torch.Generator("cpu").manual_seed(state & (2**63 - 1))
     return torch.randn(tuple(shape), generator=generator)
@@ -44,7 +30,7 @@ def case_noise(seed: int, case: int, stream: int, shape: Sequence[int]) -> Tenso
 def sample(
     denoiser: Denoiser,
     noise: Tensor,
-    scheduler: Scheduler,
+    scheduler: Any,
     steps: int,
     check: Callable[[], None] = lambda: None,
 ) -> Tensor:

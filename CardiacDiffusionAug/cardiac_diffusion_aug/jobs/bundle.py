@@ -23,7 +23,9 @@ class BuildBundle(Job):
     version: str = option("1.0.0", "of the model")
     license: str = option("CC BY-NC-SA 4.0", "of the weights")
     training_data: str = option("ACDC (Bernard et al. 2018, doi:10.1109/TMI.2018.2837502)", "what it was trained on")
-    slice_thickness: float = option(10.0, "of the training data in mm, written into made cases", minimum=0.1, maximum=50)
+    slice_thickness: float = option(
+        10.0, "of the training data in mm, written into made cases", minimum=0.1, maximum=50
+    )
     mask_steps: int = option(20, "network calls for a mask", minimum=1, maximum=1000)
     image_steps: int = option(20, "network calls for an image", minimum=1, maximum=1000)
     guidance_scale: float = option(1.5, "strength of the attributes", minimum=0, maximum=20)

@@ -73,7 +73,17 @@ class SamplingJob(Job):
 
     def facts(self, generator: Generator) -> dict[str, Any]:
         """The part of the manifest's line that all cases share."""
-        wanted = ("seed", "phase", "group", "level", "model", "model_version", "model_sha256", "steps", "guidance_scale")
+        wanted = (
+            "seed",
+            "phase",
+            "group",
+            "level",
+            "model",
+            "model_version",
+            "model_sha256",
+            "steps",
+            "guidance_scale",
+        )
         settings = self.settings(generator)
         return {name: settings[name] for name in wanted}
 

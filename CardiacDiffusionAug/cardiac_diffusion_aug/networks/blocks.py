@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -23,6 +24,12 @@ def sinusoids(values: Tensor, width: int) -> Tensor:
     frequencies = torch.exp(-math.log(10000.0) * torch.arange(half, device=values.device) / half)
     angles = values.float()[:, None] * frequencies
     return torch.cat([angles.sin(), angles.cos()], dim=1)
+
+
+def _zero(layer: nn.Conv2d) -> None:
+    """Let a layer start without any effect."""
+    for parameter in layer.parameters():
+        nn.init.zeros_(parameter)
 
 
 class AttributeEmbedding(nn.Module):
@@ -79,8 +86,7 @@ class ResidualBlock(nn.Module):
         self.norm2 = nn.GroupNorm(GROUP_NORM_GROUPS, outputs, affine=not spatial)
         self.conv2 = nn.Conv2d(outputs, outputs, 3, padding=1)
         self.skip = nn.Conv2d(inputs, outputs, 1) if inputs != outputs else nn.Identity()
-        nn.init.zeros_(self.conv2.weight)
-        nn.init.zeros_(self.conv2.bias)
+        _zero(self.conv2)
 
     def forward(self, x: Tensor, condition: Tensor, modulation: Iterator[Tensor] | None) -> Tensor:
         """(N, inputs, H, W) to (N, outputs, H, W); takes two items of `modulation` where spatial."""
@@ -106,8 +112,7 @@ class SelfAttention(nn.Module):
         self.norm = nn.GroupNorm(GROUP_NORM_GROUPS, channels)
         self.qkv = nn.Conv2d(channels, 3 * channels, 1)
         self.out = nn.Conv2d(channels, channels, 1)
-        nn.init.zeros_(self.out.weight)
-        nn.init.zeros_(self.out.bias)
+        _zero(self.out)
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, C, H, W) to the same."""
@@ -167,8 +172,7 @@ class UNet(nn.Module):
                 current = channels[level - 1]
         self.exit_norm = nn.GroupNorm(GROUP_NORM_GROUPS, current)
         self.exit = nn.Conv2d(current, outputs, 3, padding=1)
-        nn.init.zeros_(self.exit.weight)
-        nn.init.zeros_(self.exit.bias)
+        _zero(self.exit)
 
     def forward(
         self, x: Tensor, sigma: Tensor, attributes: Tensor, modulation: Sequence[Tensor] | None = None
@@ -186,14 +190,14 @@ class UNet(nn.Module):
         h = self.entry(with_coordinates(x))
         skips: list[Tensor] = []
         for level, stage in enumerate(self.down):
-            for item in stage:  # type: ignore[union-attr]
+            for item in cast(nn.ModuleList, stage):
                 h = item(h, condition, items)
                 skips.append(h)
             if level < len(self.shrink):
                 h = self.shrink[level](h)
         h = self.attention(self.middle(h, condition, items))
         for level, stage in enumerate(self.up):
-            for item in stage:  # type: ignore[union-attr]
+            for item in cast(nn.ModuleList, stage):
                 h = item(torch.cat([h, skips.pop()], dim=1), condition, items)
             if level < len(self.grow):
                 h = self.grow[level](F.interpolate(h, scale_factor=2.0, mode="nearest"))

@@ -27,7 +27,11 @@ class ImageDenoiser(ModelMixin, ConfigMixin):
 
     @register_to_config
     def __init__(
-        self, channels: Sequence[int] = (64, 128, 192), blocks: Sequence[int] = (1, 2, 2), width: int = 192, hidden: int = 64
+        self,
+        channels: Sequence[int] = (64, 128, 192),
+        blocks: Sequence[int] = (1, 2, 2),
+        width: int = 192,
+        hidden: int = 64,
     ) -> None:
         super().__init__()
         self.unet = UNet(PATCH**2, PATCH**2, channels, blocks, width, spatial=True)
@@ -43,7 +47,9 @@ class ImageDenoiser(ModelMixin, ConfigMixin):
         """
         return self.mask_modulation(self.to_patches(mask))
 
-    def forward(self, sample: Tensor, sigma: Tensor, attributes: Tensor, modulation: Sequence[Tensor] | Tensor) -> Tensor:
+    def forward(
+        self, sample: Tensor, sigma: Tensor, attributes: Tensor, modulation: Sequence[Tensor] | Tensor
+    ) -> Tensor:
         """Velocity (noise minus image) of a noisy slice.
 
         Args:

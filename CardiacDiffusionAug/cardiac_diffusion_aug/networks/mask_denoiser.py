@@ -22,7 +22,9 @@ class MaskDenoiser(ModelMixin, ConfigMixin):
     """
 
     @register_to_config
-    def __init__(self, channels: Sequence[int] = (32, 64, 128), blocks: Sequence[int] = (1, 2, 2), width: int = 128) -> None:
+    def __init__(
+        self, channels: Sequence[int] = (32, 64, 128), blocks: Sequence[int] = (1, 2, 2), width: int = 128
+    ) -> None:
         super().__init__()
         self.unet = UNet(CHANNELS, CHANNELS, channels, blocks, width, spatial=False)
 

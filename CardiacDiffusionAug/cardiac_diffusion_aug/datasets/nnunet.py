@@ -1,0 +1,85 @@
+"""nnU-Net v2 raw: `imagesTr/NAME_0000.nii.gz`, `labelsTr/NAME.nii.gz` and `dataset.json`, which names the labels.
+
+`manifest.csv`, which this program's own data sets hold, tells patients, phases and groups; without it names do.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from ..attributes import GROUPS, PHASES
+from ..errors import CardiacError
+from ..labels import LabelOrder
+from ..slices import read_json
+from .case import Case
+from .pairing import files_by_stem, order_from_json, patient_and_phase, require_images
+from .tables import Row, index_rows, read_table
+
+NAME = "nnunet"
+DESCRIPTION = "nnU-Net v2 raw (imagesTr, labelsTr and dataset.json)"
+
+IMAGES, LABELS, DATASET, MANIFEST = "imagesTr", "labelsTr", "dataset.json", "manifest.csv"
+
+
+def recognizes(root: Path) -> bool:
+    """Whether the folder holds nnU-Net's training images."""
+    return (root / IMAGES).is_dir()
+
+
+def cases(root: Path) -> Iterator[Case]:
+    """The training cases by name, less those that the manifest calls rejected.
+
+    Raises:
+        CardiacError: `dataset.json` or the manifest cannot be understood, or a mask has no image.
+    """
+    description = read_json(root / DATASET)
+    order, ending = _order(description, root / DATASET), _ending(description, root / DATASET)
+    images = files_by_stem(root / IMAGES, (f"_0000{ending}",))
+    masks = files_by_stem(root / LABELS, (ending,)) if (root / LABELS).is_dir() else {}
+    require_images(masks, images, root / IMAGES)
+    manifest = _manifest(root / MANIFEST)
+    for name, image in images.items():
+        row = manifest.get(name, {})
+        if row.get("kept", "").lower() != "no":
+            yield _case(name, image, masks.get(name), order, row)
+
+
+def _order(description: dict[str, Any], path: Path) -> LabelOrder:
+    labels = description.get("labels")
+    if isinstance(labels, dict) and "0" in labels:
+        raise CardiacError(
+            f"{path} is of nnU-Net version 1; convert the data set with nnUNetv2_convert_old_nnUNet_dataset."
+        )
+    return order_from_json(labels, str(path))
+
+
+def _ending(description: dict[str, Any], path: Path) -> str:
+    channels = description.get("channel_names")
+    if isinstance(channels, dict | list) and len(channels) > 1:
+        raise CardiacError(f"{path} names {len(channels)} channels; make a data set of the cine channel alone.")
+    ending = description.get("file_ending")
+    if not isinstance(ending, str) or not ending.startswith("."):
+        raise CardiacError(f'{path} does not tell the file ending; add "file_ending": ".nii.gz" or what it is.')
+    return ending
+
+
+def _manifest(path: Path) -> dict[str, Row]:
+    rows = read_table(path) if path.is_file() else []
+    # Other programs write files of that name too.
+    return index_rows(rows, "name", path) if rows and {"name", "patient"} <= rows[0].keys() else {}
+
+
+def _case(name: str, image: Path, mask: Path | None, order: LabelOrder, row: Row) -> Case:
+    patient, phase = patient_and_phase(name)
+    told, group = row.get("phase"), row.get("group")
+    return Case(
+        name=name,
+        patient=row.get("patient") or patient,
+        image_path=image,
+        mask_path=mask,
+        order=order,
+        phase=told if told in PHASES else phase,
+        group=group if group in GROUPS else None,
+    )
