@@ -6,7 +6,9 @@ direction and slice positions, so all resampling happens inside the slice planes
 
 from __future__ import annotations
 
+import gzip
 import json
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +38,8 @@ def read_image(path: Path) -> sitk.Image:
         raise CardiacError(f"There is no file {path}; check the path.")
     try:
         image = sitk.ReadImage(str(path))
-    except RuntimeError as error:
+        _check_whole(path, image)
+    except (RuntimeError, OSError, EOFError, zlib.error) as error:
         raise CardiacError(
             f"{path} cannot be read as an image (NIfTI, NRRD or MHA): it is of another kind or damaged; export it anew."
         ) from error
@@ -45,6 +48,19 @@ def read_image(path: Path) -> sitk.Image:
     if image.GetNumberOfComponentsPerPixel() != 1:
         raise CardiacError(f"{path} holds colour or vector pixels; a grey-level image or a label map is needed.")
     return image
+
+
+def _check_whole(path: Path, image: sitk.Image) -> None:
+    """Raise EOFError where a NIfTI file breaks off: ITK reads such a file as if zeros followed."""
+    if not path.name.lower().endswith((".nii", ".nii.gz")) or not image.HasMetaDataKey("bitpix"):
+        return
+    pixels = image.GetNumberOfPixels() * image.GetNumberOfComponentsPerPixel()
+    expected = int(float(image.GetMetaData("vox_offset"))) + pixels * int(image.GetMetaData("bitpix")) // 8
+    with (gzip.open if path.name.lower().endswith(".gz") else open)(path, "rb") as stream:
+        # Reading to the end also compares the checksum of the compressed data.
+        held = sum(len(block) for block in iter(lambda: stream.read(1 << 20), b""))
+    if held < expected:
+        raise EOFError
 
 
 def as_stack(image: sitk.Image, name: str) -> sitk.Image:
