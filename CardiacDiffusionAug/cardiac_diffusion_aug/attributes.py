@@ -53,8 +53,8 @@ def parse_level(text: str | float | None) -> float | None:
     """
     if text is None or text == "":
         return None
-    if isinstance(text, str) and text.lower() in LEVELS:
-        return LEVELS[text.lower()]
+    if isinstance(text, str) and text.strip().lower() in LEVELS:
+        return LEVELS[text.strip().lower()]
     try:
         return float(text)
     except ValueError as error:

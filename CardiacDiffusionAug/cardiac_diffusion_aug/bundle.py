@@ -18,12 +18,15 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
-from .errors import CardiacError
+from .attributes import GROUPS, PHASES
+from .disk import reason_not_written, writing_to
+from .errors import CardiacError, shown
+from .labels import STRUCTURES
 
 if TYPE_CHECKING:
     from torch import nn
@@ -31,10 +34,27 @@ if TYPE_CHECKING:
 BUNDLE_FILE = "bundle.json"
 INDEX_FILE = "model_index.json"
 CARD_FILE = "MODEL_CARD.md"
+CONFIG_FILE, SCHEDULER_FILE = "config.json", "scheduler_config.json"
 WEIGHTS_FILE = "diffusion_pytorch_model.safetensors"
+NETWORKS, SCHEDULERS = ("mask_denoiser", "image_denoiser"), ("mask_scheduler", "image_scheduler")
+REQUIRED_FILES = (
+    INDEX_FILE,
+    CARD_FILE,
+    *(f"{part}/{name}" for part in NETWORKS for name in (CONFIG_FILE, WEIGHTS_FILE)),
+    *(f"{part}/{SCHEDULER_FILE}" for part in SCHEDULERS),
+)
 DEFAULT_MODEL = "acdc-128"
 FORMAT = 1
 ALLOWED_SUFFIXES = {".json", ".safetensors", ".md", ".png"}
+PICKLE_SUFFIXES = {".bin", ".ckpt", ".pickle", ".pkl", ".pt", ".pth"}
+LEFT_BY_SYSTEM = {".DS_Store", "Thumbs.db", "desktop.ini"}
+"""What file managers leave in any folder that they show; never read."""
+ALLOWED_SCHEDULERS = ("DPMSolverMultistepScheduler", "FlowMatchEulerDiscreteScheduler")
+LONGEST_SCHEDULE = 10_000
+LARGEST_SIZES = {"channels": 4096, "blocks": 16, "width": 4096, "hidden": 4096}
+MOST_LEVELS = 8
+"""A configuration beyond these would only keep the computer busy."""
+USUAL_BYTES = 64 << 20
 _HERE = Path(__file__).resolve().parent
 
 
@@ -70,8 +90,10 @@ class Bundle:
         """The network of a subfolder, float32, on the CPU, ready for inference.
 
         Raises:
-            CardiacError: the weights do not fit the configuration.
+            CardiacError: the weights do not fit the configuration, or are no numbers.
         """
+        import torch
+        from safetensors import SafetensorError
         from safetensors.torch import load_file
 
         from .networks.image_denoiser import ImageDenoiser
@@ -80,34 +102,55 @@ class Bundle:
         classes: dict[str, Any] = {"mask_denoiser": MaskDenoiser, "image_denoiser": ImageDenoiser}
         folder = self.path / part
         try:
-            network = classes[part].from_config(_read_json(folder / "config.json"))
-            weights = load_file(folder / WEIGHTS_FILE)
-            network.load_state_dict({name: tensor.float() for name, tensor in weights.items()})
-        except (OSError, RuntimeError, TypeError, ValueError, KeyError) as error:
+            config = _read_json(folder / CONFIG_FILE)
+            _require_plausible(config, classes[part].__name__)
+            weights = {name: tensor.float() for name, tensor in load_file(folder / WEIGHTS_FILE).items()}
+            # On "meta" nothing is allocated before the weights are known to fit.
+            with torch.device("meta"):
+                network = classes[part].from_config(config)
+            network.load_state_dict(weights, assign=True)
+            if not all(tensor.isfinite().all() for tensor in weights.values()):
+                raise ValueError("NaN or infinite weights")
+        except (OSError, RuntimeError, TypeError, ValueError, LookupError, SafetensorError) as error:
             raise CardiacError(
-                f"The {part} of {self.path} cannot be loaded: its weights do not fit its configuration; "
-                "get the model anew.",
+                f"{folder / WEIGHTS_FILE} cannot be loaded: the weights are damaged or do not fit {CONFIG_FILE} "
+                "beside them; get the model anew.",
                 "bad_model",
             ) from error
         result: nn.Module = network.eval()
         return result
 
     def scheduler(self, part: str) -> Any:
-        """The scheduler of a subfolder."""
+        """The scheduler of a subfolder.
+
+        Raises:
+            CardiacError: it is not one of those that a model may ask for, or its settings are none of it.
+        """
         import diffusers
 
-        config = _read_json(self.path / part / "scheduler_config.json")
-        name = str(config.get("_class_name"))
-        if name not in ("DPMSolverMultistepScheduler", "FlowMatchEulerDiscreteScheduler"):
-            raise CardiacError(f"{self.path} asks for the scheduler {name!r}, which is not supported.", "bad_model")
-        return getattr(diffusers, name).from_config(config)
+        path = self.path / part / SCHEDULER_FILE
+        try:
+            config = _read_json(path)
+            _require_flow_scheduler(config)
+            scheduler = getattr(diffusers, config["_class_name"]).from_config(config)
+            scheduler.set_timesteps(2)
+            if not all(0 <= sigma <= 1 for sigma in scheduler.sigmas.tolist()):
+                raise ValueError("noise levels that no network was trained on")
+        except Exception as error:  # Any, since diffusers trusts its settings.
+            raise CardiacError(
+                f"{path} is not of a scheduler for flow matching ({' or '.join(ALLOWED_SCHEDULERS)}); "
+                "get the model anew.",
+                "bad_model",
+            ) from error
+        return scheduler
 
 
 def model_folders() -> list[Path]:
     """Folders in which models are looked for by name: shipped ones, then the user's."""
     shipped = [_HERE / "models", _HERE.parent / "Resources" / "Models"]
     own = os.environ.get("CARDIAC_DIFFUSION_AUG_MODELS")
-    user = Path(own) if own else Path.home() / ".local" / "share" / "cardiac-diffusion-aug" / "models"
+    # Without a home folder this leaves "~" as it is, where `Path.home` would raise.
+    user = Path(own or os.path.expanduser("~/.local/share/cardiac-diffusion-aug/models"))
     return [folder for folder in (*shipped, user) if folder.is_dir()]
 
 
@@ -116,7 +159,9 @@ def available_models() -> dict[str, Path]:
     found: dict[str, Path] = {}
     for folder in model_folders():
         for path in sorted(folder.glob(f"*/{BUNDLE_FILE}")):
-            found.setdefault(path.parent.name, path.parent)
+            # What is hidden is being written, or was left by one that was interrupted.
+            if not path.parent.name.startswith("."):
+                found.setdefault(path.parent.name, path.parent)
     return found
 
 
@@ -129,12 +174,13 @@ def find_model(model: str) -> Path:
     known = available_models()
     if model in known:
         return known[model]
-    path = Path(model)
-    if (path / BUNDLE_FILE).is_file():
-        return path
+    # Unlike `Path.is_file` this takes any text, such as one that is too long for a path.
+    if os.path.isfile(os.path.join(model, BUNDLE_FILE)):
+        return Path(model)
     names = ", ".join(known) or "none"
     raise CardiacError(
-        f"There is no model {model!r}: neither a known name ({names}) nor a folder with a {BUNDLE_FILE}.", "bad_model"
+        f"There is no model {shown(model)}: neither a known name ({names}) nor a folder with a {BUNDLE_FILE}.",
+        "bad_model",
     )
 
 
@@ -145,18 +191,16 @@ def load_bundle(model: str | Path = DEFAULT_MODEL) -> Bundle:
         CardiacError: it is not there, damaged, or holds what a bundle must not hold.
     """
     path = find_model(str(model))
-    raw = (path / BUNDLE_FILE).read_bytes()
     try:
-        info = json.loads(raw)
-        files = info["files"]
-        ok = info["format"] == FORMAT and isinstance(files, dict) and isinstance(info["defaults"], dict)
-    except (ValueError, KeyError, TypeError):
-        ok = False
-    if not ok:
-        raise CardiacError(f"{path / BUNDLE_FILE} is not of a model that this version reads; get it anew.", "bad_model")
-    _refuse_strangers(path, files)
-    for name, expected in files.items():
-        _verify_file(path, name, str(expected))
+        raw = (path / BUNDLE_FILE).read_bytes()
+        info = _parsed(raw)
+        if info is None:
+            raise CardiacError(
+                f"{path / BUNDLE_FILE} is not of a model that this version reads; get it anew.", "bad_model"
+            )
+        _verify_files(path, info["files"])
+    except OSError as error:
+        raise CardiacError(f"{path} cannot be read ({error.strerror or error}).", "bad_model") from error
     return Bundle(path, info, hashlib.sha256(raw).hexdigest())
 
 
@@ -170,24 +214,60 @@ def write_bundle(
     """Write a bundle in half precision; the folder appears whole, or stays as it was.
 
     Args:
-        folder: of the bundle; one that is there is replaced.
+        folder: of the bundle; a model that is there is replaced.
         networks: diffusers models by subfolder.
         schedulers: diffusers schedulers by subfolder.
         info: what `bundle.json` says beside format and hashes.
         card: text of the model card.
+
+    Raises:
+        CardiacError: the folder holds something else than a model, or cannot be written.
     """
-    part = folder.with_name(f".{folder.name}.part")
-    shutil.rmtree(part, ignore_errors=True)
-    part.mkdir(parents=True)
-    _write_parts(part, networks, schedulers)
-    (part / CARD_FILE).write_text(card, encoding="utf-8")
-    files = {p.relative_to(part).as_posix(): _sha256(p) for p in sorted(part.rglob("*")) if p.is_file()}
-    _write_json(part / BUNDLE_FILE, {"format": FORMAT, **info, "files": files})
-    old = folder.with_name(f".{folder.name}.old")
+    from safetensors import SafetensorError
+
+    folder = folder.resolve()
+    part, old = (folder.with_name(f".{folder.name}.{kind}") for kind in ("part", "old"))
+    with writing_to(folder, "try again"):
+        if old.exists() and not folder.exists():
+            # An earlier run was killed between the two renames below.
+            os.replace(old, folder)
+        _require_replaceable(folder)
+        try:
+            shutil.rmtree(part, ignore_errors=True)
+            part.mkdir(parents=True)
+            _write_parts(part, networks, schedulers)
+            (part / CARD_FILE).write_text(card, encoding="utf-8")
+            files = {p.relative_to(part).as_posix(): _sha256(p) for p in sorted(part.rglob("*")) if p.is_file()}
+            _write_json(part / BUNDLE_FILE, {"format": FORMAT, **info, "files": files})
+            _replace_folder(folder, part, old)
+        except SafetensorError as error:
+            raise reason_not_written(folder, USUAL_BYTES) from error
+        finally:
+            shutil.rmtree(part, ignore_errors=True)
+
+
+def _require_replaceable(folder: Path) -> None:
+    if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
+        return
+    try:
+        files = json.loads((folder / BUNDLE_FILE).read_bytes())["files"]
+        stranger = next(_strangers(folder, files), None)
+    except (OSError, ValueError, LookupError, TypeError, RecursionError):
+        stranger = "something else than a model"
+    if stranger is not None:
+        raise CardiacError(f"{folder} holds {stranger}; choose another folder for the model.", "bad_output")
+
+
+def _replace_folder(folder: Path, part: Path, old: Path) -> None:
     shutil.rmtree(old, ignore_errors=True)
     if folder.exists():
         os.replace(folder, old)
-    os.replace(part, folder)
+    try:
+        os.replace(part, folder)
+    except BaseException:
+        if old.exists():
+            os.replace(old, folder)
+        raise
     shutil.rmtree(old, ignore_errors=True)
 
 
@@ -209,33 +289,65 @@ def _write_parts(part: Path, networks: Mapping[str, Any], schedulers: Mapping[st
     _write_json(part / INDEX_FILE, index)
 
 
-def _refuse_strangers(path: Path, files: Mapping[str, Any]) -> None:
+def _parsed(raw: bytes) -> dict[str, Any] | None:
+    """The contents of `bundle.json`, or None where they are not of a model that this version reads."""
+    from .slices import GRID_SIZE, GRID_SPACING
+
+    try:
+        info = json.loads(raw)
+        defaults = info["defaults"]
+        fits = (
+            info["format"] == FORMAT
+            and isinstance(info["files"], dict)
+            and all(isinstance(info[key], str) and info[key] for key in ("name", "version"))
+            and info["grid"] == {"size": GRID_SIZE, "spacing_mm": GRID_SPACING}
+            and info["labels"] == {"background": 0, **{s.key: s.value for s in STRUCTURES}}
+            and info["attributes"]["phase"] == list(PHASES)
+            and info["attributes"]["group"] == list(GROUPS)
+            and 0 < float(info["slice_thickness_mm"]) <= 1000
+            and all(1 <= int(defaults[key]) <= 1000 for key in ("mask_steps", "image_steps"))
+            and 0 <= float(defaults["guidance_scale"]) <= 20
+        )
+    except (ValueError, LookupError, TypeError, OverflowError, RecursionError):
+        return None
+    return info if fits else None
+
+
+def _verify_files(path: Path, files: Mapping[str, Any]) -> None:
+    for stranger in _strangers(path, files):
+        raise CardiacError(f"{path} holds {stranger}; remove it.", "bad_model")
+    for name in REQUIRED_FILES:
+        if name not in files:
+            raise CardiacError(f"{path / BUNDLE_FILE} does not list {name}; get the model anew.", "bad_model")
+    for name, expected in files.items():
+        _verify_file(path, name, str(expected))
+
+
+def _strangers(path: Path, files: Mapping[str, Any]) -> Iterator[str]:
+    """What lies in a bundle's folder and is not part of it, in words."""
+    root = os.path.realpath(path)
     for found in sorted(path.rglob("*")):
         name = found.relative_to(path).as_posix()
-        if found.is_symlink() and not found.resolve().is_relative_to(path.resolve()):
-            raise CardiacError(f"{path} holds the link {name} that leads out of it; get the model anew.", "bad_model")
-        if found.is_file() and name not in files and name != BUNDLE_FILE:
-            kind = (
-                "a pickle, which could run code"
-                if found.suffix in (".bin", ".pt", ".pth", ".pkl", ".ckpt")
-                else "a file"
-            )
-            raise CardiacError(
-                f"{path} holds {name}, {kind} that its {BUNDLE_FILE} does not list; remove it.", "bad_model"
-            )
+        if found.is_symlink() and not Path(os.path.realpath(found)).is_relative_to(root):
+            yield f"the link {name}, which leads out of it"
+        elif found.is_file() and name not in files and name != BUNDLE_FILE and found.name not in LEFT_BY_SYSTEM:
+            pickle = found.suffix.lower() in PICKLE_SUFFIXES
+            kind = "a pickle, which could run code" if pickle else f"which its {BUNDLE_FILE} does not list"
+            yield f"{name}, {kind}"
 
 
 def _verify_file(path: Path, name: str, expected: str) -> None:
     pure = PurePosixPath(name)
     if pure.is_absolute() or ".." in pure.parts or "\\" in name or ":" in name:
-        raise CardiacError(f"{path} lists {name!r}, a path out of its folder; do not use this model.", "bad_model")
+        raise CardiacError(f"{path} lists {shown(name)}, a path out of its folder; do not use this model.", "bad_model")
     if pure.suffix not in ALLOWED_SUFFIXES:
         raise CardiacError(
-            f"{path} lists {name!r}; a model holds {', '.join(sorted(ALLOWED_SUFFIXES))} files only, never a pickle.",
+            f"{path} lists {shown(name)}; a model holds {', '.join(sorted(ALLOWED_SUFFIXES))} files only, never a "
+            "pickle.",
             "bad_model",
         )
-    if not (path / name).is_file():
-        raise CardiacError(f"{path} lacks its file {name}; get the model anew.", "bad_model")
+    if not os.path.isfile(path / name):
+        raise CardiacError(f"{path} lacks its file {shown(name)}; get the model anew.", "bad_model")
     if _sha256(path / name) != expected:
         raise CardiacError(
             f"{path / name} is not the file that was published (SHA-256 differs); get it anew.", "bad_model"
@@ -251,7 +363,28 @@ def _sha256(path: Path) -> str:
 
 
 def _read_json(path: Path) -> dict[str, Any]:
-    return dict(json.loads(path.read_text(encoding="utf-8")))
+    content = json.loads(path.read_text(encoding="utf-8"))
+    if not isinstance(content, dict):
+        raise TypeError(f"{path} holds no JSON object")
+    return content
+
+
+def _require_plausible(config: Mapping[str, Any], name: str) -> None:
+    if config.get("_class_name") != name:
+        raise ValueError(f"not of a {name}")
+    for key, largest in LARGEST_SIZES.items():
+        sizes = config.get(key, 1)
+        sizes = sizes if isinstance(sizes, list) else [sizes]
+        if len(sizes) > MOST_LEVELS or not all(type(size) is int and 1 <= size <= largest for size in sizes):
+            raise ValueError(f"{key} out of range")
+
+
+def _require_flow_scheduler(config: Mapping[str, Any]) -> None:
+    name = config.get("_class_name")
+    if name not in ALLOWED_SCHEDULERS or not 1 <= config.get("num_train_timesteps", 1) <= LONGEST_SCHEDULE:
+        raise ValueError(f"{name} with {config.get('num_train_timesteps')} time steps")
+    if name == "DPMSolverMultistepScheduler" and config.get("prediction_type") != "flow_prediction":
+        raise ValueError(f"prediction of {config.get('prediction_type')}")
 
 
 def _write_json(path: Path, content: Mapping[str, Any]) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
+import io
 import logging
 import os
 import signal
@@ -12,11 +14,13 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from . import __version__
-from .errors import Cancelled, CardiacError
+from .errors import Cancelled
 from .jobs import JOBS, Context, Job
-from .jobs.base import flag, kind_of, options
+from .jobs.base import explained, flag, kind_of, options
 
 PROGRAM = "cardiac-diffusion-aug"
+BROKEN_PIPE = 128 + 13
+"""What a shell reports for a program that the signal of a broken pipe ended."""
 
 
 class TerminalContext(Context):
@@ -56,41 +60,41 @@ class TerminalContext(Context):
             self._bar.clear()
         print(message, file=sys.stderr)
 
-    def close(self) -> None:
-        """End the bar."""
+    def close(self, leave: bool = True) -> None:
+        """End the bar, and wipe it out unless it is to stay."""
         if self._bar is not None:
+            self._bar.leave = leave
             self._bar.close()
             self._bar = None
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command and return its exit code: 0 success, 2 what the user can mend, 130 interrupted, 1 a defect."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # A terminal may lack characters that a path has.
+        sys.stdout.reconfigure(errors="backslashreplace")
     parsed = _parser().parse_args(arguments)
     logging.basicConfig(level=logging.DEBUG if parsed.debug else logging.ERROR, format="%(name)s: %(message)s")
     try:
         result: int = parsed.run(parsed)
+        sys.stdout.flush()
         return result
-    except CardiacError as error:
-        return _fail(parsed, str(error), 2)
     except (Cancelled, KeyboardInterrupt):
         return _fail(parsed, "Stopped; what was finished is kept.", 130)
     except BrokenPipeError:
-        # The reader of a pipe has gone; there is nobody left to tell.
+        # The reader of a pipe has gone; there is nobody left to tell, and Python would try to at its end.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
-    except ImportError as error:
-        return _fail(parsed, f"The package {error.name} is missing; install this program again with pip.", 2)
-    except MemoryError:
-        return _fail(parsed, "Memory ran out; use a smaller --batch-size, or close other programs.", 2)
+        return BROKEN_PIPE
     except Exception as error:
-        text = f"This is a defect of the program ({type(error).__name__}: {error}); please report it with --debug."
-        return _fail(parsed, text, 1)
+        cause = explained(error)
+        return _fail(parsed, str(cause), 1 if cause.code == "internal" else 2)
 
 
 def _fail(parsed: argparse.Namespace, message: str, code: int) -> int:
     if parsed.debug:
         logging.getLogger(PROGRAM).exception("traceback")
-    print(f"{PROGRAM}: {message}", file=sys.stderr)
+    # What a path or a library says may hold line ends.
+    print(f"{PROGRAM}: {' '.join(message.splitlines())}", file=sys.stderr)
     return code
 
 
@@ -98,7 +102,8 @@ class _Parser(argparse.ArgumentParser):
     """A parser whose errors are one sentence, as all others."""
 
     def error(self, message: str) -> Any:
-        self.exit(2, f"{PROGRAM}: {message[:1].upper()}{message[1:]}; see {self.prog} --help.\n")
+        text = " ".join(message.splitlines())
+        self.exit(2, f"{PROGRAM}: {text[:1].upper()}{text[1:]}; see {self.prog} --help.\n")
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -118,7 +123,7 @@ def _parser() -> argparse.ArgumentParser:
 def _add_job(parser: argparse.ArgumentParser, job: type[Job]) -> None:
     for field in options(job):
         facts, kind = field.metadata, kind_of(job, field)
-        required = field.default.__class__.__name__ == "_MISSING_TYPE"
+        required = field.default is dataclasses.MISSING
         text = facts["help"].replace("%", "%%")
         if kind is bool:
             parser.add_argument(
@@ -136,14 +141,21 @@ def _add_job(parser: argparse.ArgumentParser, job: type[Job]) -> None:
 
 def _run_job(parsed: argparse.Namespace) -> int:
     job = parsed.job(**{field.name: getattr(parsed, field.name) for field in options(parsed.job)})
-    context = TerminalContext(parsed.quiet)
+    # Of several processes that train together one speaks.
+    first = os.environ.get("RANK", "0") == "0"
+    context = TerminalContext(parsed.quiet or not first)
     previous = signal.signal(signal.SIGINT, context.interrupt)
     try:
         outcome = job.run(context)
+    except Exception:
+        # The sentence that follows stands alone.
+        context.close(leave=False)
+        raise
     finally:
         signal.signal(signal.SIGINT, previous)
         context.close()
-    _print_facts(outcome)
+    if first:
+        _print_facts(outcome)
     return 0
 
 

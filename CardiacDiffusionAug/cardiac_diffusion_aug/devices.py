@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from .errors import CardiacError
+from .errors import CardiacError, shown
 
 DEVICES = ("auto", "cuda", "mps", "cpu")
 PRECISIONS = ("auto", "bf16", "fp32")
@@ -22,16 +22,16 @@ def choose_device(name: str = "auto") -> torch.device:
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
     kind, _, index = name.partition(":")
-    known = kind in DEVICES[1:] and (not index or index.isdigit())
+    known = kind in DEVICES[1:] and (not index or (index.isascii() and index.isdigit()))
     if not known:
-        raise CardiacError(f"There is no device {name!r}; choose one of {', '.join(DEVICES)}.", "no_device")
+        raise CardiacError(f"There is no device {shown(name)}; choose one of {', '.join(DEVICES)}.", "no_device")
     present = {
         "cuda": torch.cuda.is_available() and int(index or 0) < torch.cuda.device_count(),
         "mps": torch.backends.mps.is_available(),
         "cpu": not index,
     }
     if not present[kind]:
-        raise CardiacError(f"The device {name!r} is not on this machine; use --device cpu.", "no_device")
+        raise CardiacError(f"The device {shown(name)} is not on this machine; use --device cpu.", "no_device")
     return torch.device(name)
 
 

@@ -32,3 +32,12 @@ class CardiacError(Exception):
 
 class Cancelled(Exception):
     """Raised between two steps of a job whose cancellation was asked for."""
+
+
+LONGEST_VALUE = 80
+
+
+def shown(value: object) -> str:
+    """A value as it stands in a sentence: quoted where it is text, and cut where it is long."""
+    text = repr(value)
+    return text if len(text) <= LONGEST_VALUE else f"{text[:LONGEST_VALUE]}..."

@@ -5,30 +5,45 @@ manifest.csv                a line a case, written after its files
 imagesTr/NAME_0000.nii.gz   grey levels
 labelsTr/NAME.nii.gz        0 background, 1 LV, 2 MYO, 3 RV
 preview.png                 the first cases, for the eye
+
+While a case is written, the hidden file `.unfinished` holds its name, so that what was interrupted can be removed.
 """
 
 from __future__ import annotations
 
 import csv
-import errno
+import gzip
 import io
 import json
-import os
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+import zlib
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import SimpleITK as sitk
 
+from .disk import append_line, part_of, reason_not_written, whole, write_whole, writing_to
 from .errors import CardiacError
 from .labels import STRUCTURES
 from .preview import contact_sheet
-from .slices import LabelArray, read_image
+from .slices import (
+    GRID_SIZE,
+    GRID_SPACING,
+    FloatArray,
+    LabelArray,
+    grid_around,
+    heart_center,
+    read_image,
+    resample_image,
+    resample_labels,
+)
 
-MANIFEST, DATASET, PREVIEW = "manifest.csv", "dataset.json", "preview.png"
+MANIFEST, DATASET, PREVIEW, UNFINISHED = "manifest.csv", "dataset.json", "preview.png", ".unfinished"
 IMAGES, LABELS = "imagesTr", "labelsTr"
 SUFFIX = ".nii.gz"
+NIFTI_HEADER = 352
+CHUNK = 1 << 20
 MADE_BY = "cardiac_diffusion_aug"
 PREVIEW_CASES = 16
 COLUMNS = (
@@ -72,17 +87,20 @@ class DatasetWriter:
     def __init__(
         self, folder: Path, settings: Mapping[str, Any], resume: bool = False, overwrite: bool = False
     ) -> None:
-        self.folder, self.settings = folder, dict(settings)
-        with _explained(folder):
-            self._prepare(resume, overwrite)
-            names = self._read_manifest()
+        self.folder = folder
+        # As they come back from the file.
+        self.settings: dict[str, Any] = json.loads(json.dumps(dict(settings)))
+        with writing_to(folder):
+            names = self._earlier_cases(resume, overwrite)
             self.done = frozenset(names)
             self.count, self._first = len(names), names[:PREVIEW_CASES]
-            for name in (IMAGES, LABELS):
-                (folder / name).mkdir(parents=True, exist_ok=True)
+            folder.mkdir(parents=True, exist_ok=True)
+            # Before all else: it says whose folder this is.
             self._write_dataset_json()
-            if not (folder / MANIFEST).exists():
-                _write_whole(folder / MANIFEST, (_csv_line(COLUMNS)).encode())
+            for name in (IMAGES, LABELS):
+                (folder / name).mkdir(exist_ok=True)
+            if not names:
+                write_whole(folder / MANIFEST, _csv_line(COLUMNS))
 
     def add(self, name: str, image: sitk.Image, mask: sitk.Image, facts: Mapping[str, Any]) -> None:
         """Write a case: its files first, then its line.
@@ -96,11 +114,16 @@ class DatasetWriter:
             CardiacError: the disk is full or the folder cannot be written.
         """
         row = {**dict.fromkeys(COLUMNS, ""), "kept": "yes", **facts, "name": name}
-        with _explained(self.folder):
+        with writing_to(self.folder):
             files = self.files(name)
-            _write_stack(image, Path(files["image"]))
-            _write_stack(mask, Path(files["mask"]))
-            _append_whole(self.folder / MANIFEST, _csv_line([row[column] for column in COLUMNS]).encode())
+            write_whole(self.folder / UNFINISHED, name.encode())
+            try:
+                _write_stack(image, Path(files["image"]))
+                _write_stack(mask, Path(files["mask"]))
+                append_line(self.folder / MANIFEST, _csv_line([row[column] for column in COLUMNS]))
+            except BaseException:
+                self._remove_files(name)
+                raise
         self.count += 1
         self._first += [name] if len(self._first) < PREVIEW_CASES else []
 
@@ -114,34 +137,46 @@ class DatasetWriter:
     def finish(self) -> Path:
         """Bring `dataset.json` and the preview up to date, and return the preview's path."""
         preview = self.folder / PREVIEW
-        with _explained(self.folder):
+        with writing_to(self.folder):
+            (self.folder / UNFINISHED).unlink(missing_ok=True)
             self._write_dataset_json()
             if self._first:
-                part = preview.with_name(f".{PREVIEW}.part")
-                contact_sheet([self._read_tile(name) for name in self._first], part)
-                os.replace(part, preview)
+                with whole(preview) as part:
+                    contact_sheet([self._tile(name) for name in self._first], part)
         return preview
 
-    def _prepare(self, resume: bool, overwrite: bool) -> None:
+    def _earlier_cases(self, resume: bool, overwrite: bool) -> list[str]:
+        """Names of the cases to go on from; what an interrupted run left unfinished is removed."""
         if self.folder.exists() and not self.folder.is_dir():
             raise CardiacError(f"{self.folder} is a file; choose a folder for --output.", "bad_output")
-        if not self.folder.is_dir() or not any(self.folder.iterdir()):
-            return
+        begun = part_of(self.folder / DATASET)
+        if not self.folder.is_dir() or all(path == begun for path in self.folder.iterdir()):
+            return []
+        self._require_permission(resume, overwrite)
+        names = [row[0] for row in self._rows()]
+        self._remove_unfinished(names)
+        if not overwrite:
+            return self._rewrite_manifest()
+        for name in names:
+            self._remove_files(name)
+        for leftover in (MANIFEST, PREVIEW):
+            (self.folder / leftover).unlink(missing_ok=True)
+        return []
+
+    def _require_permission(self, resume: bool, overwrite: bool) -> None:
         earlier = self._earlier_settings()
         if earlier is None:
             raise CardiacError(
                 f"{self.folder} holds files that this program did not make; choose an empty folder.", "bad_output"
             )
-        if overwrite:
-            self._remove_cases()
-        elif not resume:
+        if not resume and not overwrite:
             raise CardiacError(
                 f"{self.folder} holds an earlier run; choose another folder, or add --resume to go on with it "
                 "or --overwrite to replace it.",
                 "bad_output",
             )
-        elif earlier != self._plain_settings():
-            differing = [k for k in self.settings if earlier.get(k) != self._plain_settings()[k]]
+        if resume and earlier != self.settings:
+            differing = [name for name in self.settings if earlier.get(name) != self.settings[name]]
             raise CardiacError(
                 f"{self.folder} was made with another {', '.join(differing) or 'setting'}; resume with the same "
                 "settings, or choose another folder.",
@@ -150,27 +185,63 @@ class DatasetWriter:
 
     def _earlier_settings(self) -> dict[str, Any] | None:
         try:
-            settings = json.loads((self.folder / DATASET).read_text(encoding="utf-8"))[MADE_BY]
-        except (OSError, ValueError, KeyError, TypeError):
+            settings = json.loads((self.folder / DATASET).read_bytes())[MADE_BY]
+        except (OSError, ValueError, LookupError, TypeError, RecursionError):
             return None
         return settings if isinstance(settings, dict) else None
 
-    def _plain_settings(self) -> dict[str, Any]:
-        return dict(json.loads(json.dumps(self.settings)))
+    def _rows(self) -> Iterator[list[str]]:
+        """The manifest's lines without its head; one that a crash tore is left out.
 
-    def _remove_cases(self) -> None:
-        for name in self._read_manifest():
-            for path in self.files(name).values():
-                Path(path).unlink(missing_ok=True)
-        for leftover in (MANIFEST, PREVIEW):
-            (self.folder / leftover).unlink(missing_ok=True)
-
-    def _read_manifest(self) -> list[str]:
+        Raises:
+            CardiacError: it is not as this program wrote it.
+        """
         path = self.folder / MANIFEST
         if not path.exists():
-            return []
-        with path.open(newline="", encoding="utf-8") as stream:
-            return [row["name"] for row in csv.DictReader(stream)]
+            return
+        seen: set[str] = set()
+        try:
+            with path.open(newline="", encoding="utf-8-sig") as stream:
+                reader = csv.reader(_whole_lines(stream))
+                if next(reader, None) != list(COLUMNS):
+                    raise ValueError("other columns")
+                for row in reader:
+                    # The name becomes a path, of files that may be removed.
+                    if len(row) != len(COLUMNS) or not _is_plain(row[0]):
+                        raise ValueError(row)
+                    if row[0] not in seen:
+                        seen.add(row[0])
+                        yield row
+        except (ValueError, csv.Error) as error:
+            raise CardiacError(
+                f"{path} is not as this program wrote it; restore it, or choose another folder.", "bad_output"
+            ) from error
+
+    def _rewrite_manifest(self) -> list[str]:
+        """Keep the lines of the cases that are there, and return their names."""
+        names = []
+        with whole(self.folder / MANIFEST) as part, part.open("wb") as stream:
+            stream.write(_csv_line(COLUMNS))
+            for row in self._rows():
+                if all(Path(path).is_file() for path in self.files(row[0]).values()):
+                    stream.write(_csv_line(row))
+                    names.append(row[0])
+        return names
+
+    def _remove_unfinished(self, names: Sequence[str]) -> None:
+        for path in (self.folder / name for name in (MANIFEST, DATASET, PREVIEW, UNFINISHED)):
+            part_of(path).unlink(missing_ok=True)
+        marker = self.folder / UNFINISHED
+        if marker.is_file():
+            name = marker.read_text(encoding="utf-8")
+            if _is_plain(name) and name not in names:
+                self._remove_files(name)
+            marker.unlink()
+
+    def _remove_files(self, name: str) -> None:
+        for path in map(Path, self.files(name).values()):
+            path.unlink(missing_ok=True)
+            part_of(path).unlink(missing_ok=True)
 
     def _write_dataset_json(self) -> None:
         content = {
@@ -180,73 +251,53 @@ class DatasetWriter:
             "file_ending": SUFFIX,
             MADE_BY: self.settings,
         }
-        _write_whole(self.folder / DATASET, (json.dumps(content, indent=2) + "\n").encode())
+        write_whole(self.folder / DATASET, (json.dumps(content, indent=2) + "\n").encode())
 
-    def _read_tile(self, name: str) -> tuple[Any, LabelArray]:
-        image, mask = (sitk.GetArrayFromImage(read_image(Path(path))) for path in self.files(name).values())
-        middle = len(mask) // 2
-        return image[middle].astype("float32") / 127.5 - 1, mask[middle]
+    def _tile(self, name: str) -> tuple[FloatArray, LabelArray]:
+        image, mask = (read_image(Path(path)) for path in self.files(name).values())
+        return _on_model_grid(image, mask)
 
 
-def _csv_line(values: Any) -> str:
+def _csv_line(values: Sequence[Any]) -> bytes:
     buffer = io.StringIO()
     csv.writer(buffer, lineterminator="\n").writerow(["" if value is None else value for value in values])
-    return buffer.getvalue()
+    return buffer.getvalue().encode()
+
+
+def _whole_lines(stream: Iterator[str]) -> Iterator[str]:
+    return (line for line in stream if line.endswith("\n"))
+
+
+def _is_plain(name: str) -> bool:
+    return name != "" and "\0" not in name and Path(name).name == name
 
 
 def _write_stack(stack: sitk.Image, path: Path) -> None:
-    part = path.with_name(f".part-{path.name}")
-    try:
-        sitk.WriteImage(stack, str(part), useCompression=True)
-        os.replace(part, path)
-    except RuntimeError as error:
-        # SimpleITK does not say why it could not write; the file system does.
-        _probe(path.parent)
-        raise OSError(errno.EIO, f"cannot write {path}") from error
-    finally:
-        part.unlink(missing_ok=True)
+    size = NIFTI_HEADER + stack.GetNumberOfPixels() * stack.GetSizeOfPixelComponent()
+    with whole(path) as part:
+        try:
+            sitk.WriteImage(stack, str(part), useCompression=True)
+            ok = _unpacked_size(part) == size
+        except (RuntimeError, EOFError, zlib.error, gzip.BadGzipFile):
+            ok = False
+        # ITK does not notice that a disk is full, and leaves a file that breaks off.
+        if not ok:
+            part.unlink(missing_ok=True)
+            raise reason_not_written(path, size)
 
 
-def _probe(folder: Path) -> None:
-    path = folder / ".probe"
-    try:
-        path.write_bytes(bytes(1 << 20))
-    finally:
-        path.unlink(missing_ok=True)
+def _unpacked_size(path: Path) -> int:
+    with gzip.open(path) as stream:
+        return sum(map(len, iter(lambda: stream.read(CHUNK), b"")))
 
 
-def _write_whole(path: Path, content: bytes) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name}.part")
-    try:
-        part.write_bytes(content)
-        os.replace(part, path)
-    finally:
-        part.unlink(missing_ok=True)
-
-
-def _append_whole(path: Path, line: bytes) -> None:
-    # One write of one short line: a process that is killed has written all of it or nothing.
-    descriptor = os.open(path, os.O_WRONLY | os.O_APPEND)
-    try:
-        size = os.fstat(descriptor).st_size
-        if os.write(descriptor, line) != len(line):
-            os.ftruncate(descriptor, size)
-            raise OSError(errno.ENOSPC, "no space left")
-    finally:
-        os.close(descriptor)
-
-
-@contextmanager
-def _explained(folder: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise CardiacError(
-                f"The disk that holds {folder} is full; free some space and go on with --resume.", "disk_full"
-            ) from error
-        raise CardiacError(
-            f"{folder} cannot be written ({error.strerror or error}); choose a folder that you may write to.",
-            "bad_output",
-        ) from error
+def _on_model_grid(image: sitk.Image, mask: sitk.Image) -> tuple[FloatArray, LabelArray]:
+    """The slice with most of the heart, so that all tiles of a preview have one size and one scale."""
+    labels = sitk.GetArrayFromImage(mask) > 0
+    index = int(labels.sum(axis=(1, 2)).argmax())
+    image, mask, labels = image[:, :, index : index + 1], mask[:, :, index : index + 1], labels[index : index + 1]
+    if mask.GetSize()[:2] != (GRID_SIZE, GRID_SIZE) or not np.allclose(mask.GetSpacing()[:2], GRID_SPACING):
+        center = heart_center(labels if labels.any() else np.ones_like(labels))
+        grid = grid_around(mask, center)
+        return resample_image(image, grid)[0] / 127.5 - 1, resample_labels(mask, grid)[0]
+    return sitk.GetArrayFromImage(image)[0].astype(np.float32) / 127.5 - 1, sitk.GetArrayFromImage(mask)[0]

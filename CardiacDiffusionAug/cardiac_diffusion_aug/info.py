@@ -27,7 +27,7 @@ def machine_facts() -> dict[str, Any]:
         "system": platform.platform(),
         "device": str(device),
         "bfloat16": "fast" if has_fast_bfloat16(device) else "slow, so float32 is used",
-        "cores": f"{psutil.cpu_count(logical=False)} ({torch.get_num_threads()} threads)",
+        "cores": f"{psutil.cpu_count(logical=False) or psutil.cpu_count()} ({torch.get_num_threads()} threads)",
         "memory": f"{memory.available / GIB:.1f} of {memory.total / GIB:.1f} GiB free",
     }
     for index in range(torch.cuda.device_count()):

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -82,17 +83,25 @@ def order_from_names(names: Mapping[str, int], source: str) -> LabelOrder:
         source: what the table came from, for the error text.
 
     Raises:
-        CardiacError: a name is unknown, or one of the three structures is missing.
+        CardiacError: a name is unknown, a value cannot be that structure's, or one of the three structures is missing.
     """
+    return _order(names.items(), source)
+
+
+def _order(pairs: Iterable[tuple[str, int]], source: str) -> LabelOrder:
     order: dict[int, int] = {0: BACKGROUND}
-    for name, value in names.items():
+    for name, value in pairs:
         known = value_of_name(name)
         if known is None:
             raise CardiacError(
                 f"{source} names a label {name!r} that is neither LV, MYO nor RV; "
                 "rename it there, or pass the order as --labels LV=1,MYO=2,RV=3."
             )
-        order[int(value)] = known
+        if not isinstance(value, int) or isinstance(value, bool) or value < 0:
+            raise CardiacError(f"{source} gives {value!r} as the value of {name!r}; labels are whole numbers from 0.")
+        if order.setdefault(value, known) != known:
+            other = "the background" if value == 0 else "another structure"
+            raise CardiacError(f"{source} gives {name!r} the value {value}, which is {other}; give it one of its own.")
     missing = [s.key for s in STRUCTURES if s.value not in order.values()]
     if missing:
         raise CardiacError(f"{source} has no label for {' and '.join(missing)}; all of LV, MYO and RV are needed.")
@@ -105,13 +114,13 @@ def parse_order(text: str) -> LabelOrder:
     Raises:
         CardiacError: the text is not of that form or a structure is missing.
     """
-    names: dict[str, int] = {}
+    pairs = []
     for part in text.split(","):
         name, _, value = part.partition("=")
-        if not value.strip().isdigit():
+        if not re.fullmatch(r"\s*[0-9]{1,9}\s*", value):
             raise CardiacError(f"The label order {text!r} is not understood; write it as LV=1,MYO=2,RV=3.")
-        names[name.strip()] = int(value)
-    return order_from_names(names, f"The label order {text!r}")
+        pairs.append((name.strip(), int(value)))
+    return _order(pairs, f"The label order {text!r}")
 
 
 def remap(mask: npt.NDArray[np.generic], order: LabelOrder, source: str) -> npt.NDArray[np.uint8]:
@@ -135,14 +144,13 @@ def remap(mask: npt.NDArray[np.generic], order: LabelOrder, source: str) -> npt.
             f"{source} holds the label {shown} that its order ({describe_order(order)}) does not name; "
             "give the right order as --labels LV=1,MYO=2,RV=3."
         )
-    table = np.zeros(int(values.max()) + 1 if values.size else 1, np.uint8)
-    for value, own in order.items():
-        if 0 <= value < table.size:
-            table[value] = own
-    return table[mask.astype(np.int64)]
+    result = np.zeros(mask.shape, np.uint8)
+    for value in values:
+        result[mask == value] = order[int(value)]
+    return result
 
 
 def describe_order(order: LabelOrder) -> str:
     """`LV=1,MYO=2,RV=3` for an order; the inverse of `parse_order`."""
-    keys = {s.value: s.key for s in STRUCTURES}
-    return ",".join(f"{keys[own]}={value}" for value, own in sorted(order.items()) if own != BACKGROUND)
+    keys = {BACKGROUND: "background", **{s.value: s.key for s in STRUCTURES}}
+    return ",".join(f"{keys[own]}={value}" for value, own in sorted(order.items()) if value != 0)

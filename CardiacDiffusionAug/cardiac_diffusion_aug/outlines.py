@@ -40,7 +40,7 @@ def masks_of(distances: Tensor) -> LabelArray:
     endo, epi, rv = fine.unbind(1)
     gap = SEPTUM_GAP_MM / REACH_MM
     # Between RV and epicardium the two distances add up to minus the gap: what is nearer takes the pixel.
-    touching = (endo.maximum(epi) + rv > -gap) & (epi <= 0) & (rv <= 0)
+    touching = (epi + rv > -gap) & (epi <= 0) & (rv <= 0)
     masks = torch.full(endo.shape, BACKGROUND, dtype=torch.uint8)
     masks[(rv > 0) | (touching & (rv > epi))] = RV
     masks[(epi > 0) | (touching & (rv <= epi))] = MYO
@@ -65,8 +65,9 @@ def without_crumbs(mask: LabelArray, spacing: float = GRID_SPACING) -> LabelArra
 
 
 def _signed_distance(inside: np.ndarray) -> np.ndarray:
-    if not inside.any():
-        return np.full(inside.shape, -1, np.float32)
+    if inside.all() or not inside.any():
+        # There is no edge to measure from.
+        return np.full(inside.shape, 1 if inside.any() else -1, np.float32)
     # Half a pixel is taken off, so that the zero lies on the pixels' common edge.
     inner = ndimage.distance_transform_edt(inside) - 0.5
     outer = ndimage.distance_transform_edt(~inside) - 0.5

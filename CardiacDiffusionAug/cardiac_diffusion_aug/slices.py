@@ -6,9 +6,7 @@ direction and slice positions, so all resampling happens inside the slice planes
 
 from __future__ import annotations
 
-import gzip
 import json
-import zlib
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +16,7 @@ import SimpleITK as sitk
 from scipy import ndimage
 
 from .errors import CardiacError
+from .image_files import require_whole
 from .labels import BACKGROUND
 
 GRID_SIZE = 128
@@ -36,31 +35,20 @@ def read_image(path: Path) -> sitk.Image:
     """
     if not path.is_file():
         raise CardiacError(f"There is no file {path}; check the path.")
+    require_whole(path)
     try:
         image = sitk.ReadImage(str(path))
-        _check_whole(path, image)
-    except (RuntimeError, OSError, EOFError, zlib.error) as error:
+    except RuntimeError as error:
+        if "Zero-valued spacing" in str(error):
+            raise CardiacError(
+                f"{path} states a pixel spacing that is not a size in mm; correct its header."
+            ) from error
         raise CardiacError(
             f"{path} cannot be read as an image (NIfTI, NRRD or MHA): it is of another kind or damaged; export it anew."
         ) from error
-    if min(image.GetSpacing()) <= 0 or not np.isfinite(image.GetSpacing()).all():
-        raise CardiacError(f"{path} states a pixel spacing of 0; correct its header, since sizes are in millimetres.")
-    if image.GetNumberOfComponentsPerPixel() != 1:
-        raise CardiacError(f"{path} holds colour or vector pixels; a grey-level image or a label map is needed.")
+    if image.GetNumberOfComponentsPerPixel() != 1 or "complex" in image.GetPixelIDTypeAsString():
+        raise CardiacError(f"{path} holds colour, vector or complex pixels; grey levels or labels are needed.")
     return image
-
-
-def _check_whole(path: Path, image: sitk.Image) -> None:
-    """Raise EOFError where a NIfTI file breaks off: ITK reads such a file as if zeros followed."""
-    if not path.name.lower().endswith((".nii", ".nii.gz")) or not image.HasMetaDataKey("bitpix"):
-        return
-    pixels = image.GetNumberOfPixels() * image.GetNumberOfComponentsPerPixel()
-    expected = int(float(image.GetMetaData("vox_offset"))) + pixels * int(image.GetMetaData("bitpix")) // 8
-    with (gzip.open if path.name.lower().endswith(".gz") else open)(path, "rb") as stream:
-        # Reading to the end also compares the checksum of the compressed data.
-        held = sum(len(block) for block in iter(lambda: stream.read(1 << 20), b""))
-    if held < expected:
-        raise EOFError
 
 
 def as_stack(image: sitk.Image, name: str) -> sitk.Image:
@@ -156,14 +144,23 @@ def resample_labels(mask: sitk.Image, grid: sitk.Image) -> LabelArray:
     return np.asarray(sitk.GetArrayFromImage(result), np.uint8)
 
 
+def require_finite(array: FloatArray, name: str) -> None:
+    """Check grey levels.
+
+    Raises:
+        CardiacError: the array holds NaN or infinity.
+    """
+    if not np.isfinite(array).all():
+        raise CardiacError(f"{name} holds NaN or infinite grey levels; replace them before use.")
+
+
 def intensity_window(array: FloatArray, name: str) -> tuple[float, float]:
     """1st and 99th percentile of grey levels.
 
     Raises:
         CardiacError: the array holds NaN or infinity, or is constant.
     """
-    if not np.isfinite(array).all():
-        raise CardiacError(f"{name} holds NaN or infinite grey levels; replace them before use.")
+    require_finite(array, name)
     low, high = np.percentile(array, (LOW_PERCENTILE, HIGH_PERCENTILE))
     if high <= low:
         raise CardiacError(f"{name} has the same grey level everywhere; it is not an MR image.")
@@ -184,7 +181,7 @@ def read_json(path: Path) -> dict[str, Any]:
     """
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise CardiacError(f"{path} cannot be read as JSON; restore or correct it.") from error
     if not isinstance(content, dict):
         raise CardiacError(f"{path} does not hold a JSON object; restore or correct it.")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -26,6 +27,7 @@ from .slices import (
 )
 
 SUFFIXES = (".nii.gz", ".nii", ".nrrd", ".mha", ".mhd")
+LABELS = "labelsTr"
 SMALLEST, LARGEST = 32, 2048
 SMALLEST_HEART_MM = 10.0
 
@@ -40,15 +42,14 @@ def find_masks(path: Path, order: LabelOrder | None) -> tuple[list[tuple[str, Pa
     Raises:
         CardiacError: nothing is there.
     """
-    if path.is_file():
-        return [(_stem(path), path)], order or MNMS_ORDER
-    if not path.is_dir():
+    # Unlike `Path.is_dir` these take any text, such as one that is too long for a path.
+    if os.path.isfile(path):
+        return [(_stem(path), path)], order or _order_beside(path.parent) or MNMS_ORDER
+    if not os.path.isdir(path):
         raise CardiacError(f"There is no file or folder {path}; check the path of the masks.")
-    description = path / "dataset.json"
-    folder = path / "labelsTr" if (path / "labelsTr").is_dir() else path
-    if order is None and description.is_file():
-        order = order_from_names(read_json(description).get("labels", {}), str(description))
-    found = [(_stem(p), p) for p in sorted(folder.iterdir()) if p.is_file() and p.name.lower().endswith(SUFFIXES)]
+    folder = path / LABELS if (path / LABELS).is_dir() else path
+    order = order or _order_beside(folder)
+    found = [(_stem(p), p) for p in sorted(folder.iterdir()) if _is_mask(p)]
     if not found:
         raise CardiacError(f"{folder} holds no masks ({', '.join(SUFFIXES)}); check the path.")
     names = [name for name, _ in found]
@@ -121,9 +122,25 @@ def _check_size(labels: np.ndarray, stack: sitk.Image, path: Path) -> None:
     field = GRID_SIZE * GRID_SPACING
     if max(extent) > field or max(extent) < SMALLEST_HEART_MM:
         raise CardiacError(
-            f"The heart in {path} measures {extent[0]:.0f} x {extent[1]:.0f} mm; {SMALLEST_HEART_MM:.0f} to {field:.0f} "
-            "mm are possible, so correct the pixel spacing in its header or the stray labels."
+            f"The heart in {path} measures {extent[0]:.0f} x {extent[1]:.0f} mm; {SMALLEST_HEART_MM:.0f} to "
+            f"{field:.0f} mm are possible, so correct the pixel spacing in its header or the stray labels."
         )
+
+
+def _order_beside(folder: Path) -> LabelOrder | None:
+    """What an nnU-Net data set states for the masks in a folder."""
+    description = (folder.parent if folder.name == LABELS else folder) / "dataset.json"
+    if not description.is_file():
+        return None
+    labels = read_json(description).get("labels")
+    if not isinstance(labels, dict):
+        raise CardiacError(f"{description} names no labels; restore it, or pass the order as --labels LV=1,MYO=2,RV=3.")
+    return order_from_names(labels, str(description))
+
+
+def _is_mask(path: Path) -> bool:
+    # What is hidden is unfinished, or was left by a file manager.
+    return path.is_file() and path.name.lower().endswith(SUFFIXES) and not path.name.startswith(".")
 
 
 def _stem(path: Path) -> str:

@@ -14,8 +14,9 @@ Answers, one JSON object a line on standard output; all carry the `id` of their 
     {"id": "1", "event": "result", "result": {...}}
     {"id": "1", "event": "success" | "cancelled" | "error", ...}        exactly one, the last
 
-An error has a stable `code` and a `message`. Jobs run one after the other. When standard input ends, the running job is
-cancelled and the process ends: no worker outlives its parent.
+The `id` is a text or a whole number, of which no two may wait or run at a time. An error has a stable `code` and a
+`message`. Jobs run one after the other. When standard input ends, the running job is cancelled and the process ends: no
+worker outlives its parent.
 """
 
 from __future__ import annotations
@@ -31,8 +32,9 @@ from collections.abc import Mapping
 from typing import Any, TextIO
 
 from . import __version__
-from .errors import Cancelled, CardiacError
+from .errors import Cancelled, CardiacError, shown
 from .jobs import JOBS, Context
+from .jobs.base import explained
 
 GRACE_SECONDS = 5.0
 PROGRESS_SECONDS = 0.05
@@ -61,10 +63,15 @@ class WorkerContext(Context):
         super().__init__()
         self._channel = channel
         self._identifier: Any = None
+        self._pending: set[Any] = set()
         self._cancelled: set[Any] = set()
         self._stopping = False
         self._last_progress = 0.0
         self.cancelled = lambda: self._stopping or self._identifier in self._cancelled
+
+    def expect(self, identifier: Any) -> None:
+        """Remember a request until its end."""
+        self._pending.add(identifier)
 
     def begin(self, identifier: Any) -> None:
         """Reports belong to this request from now on."""
@@ -72,11 +79,13 @@ class WorkerContext(Context):
 
     def end(self) -> None:
         """Forget the request."""
+        self._pending.discard(self._identifier)
         self._cancelled.discard(self._identifier)
 
     def cancel(self, identifier: Any) -> None:
-        """Cancel a request that runs or waits."""
-        self._cancelled.add(identifier)
+        """Cancel a request that runs or waits; another that comes later under its name is not meant."""
+        if identifier in self._pending:
+            self._cancelled.add(identifier)
 
     def stop(self) -> None:
         """Cancel everything."""
@@ -103,61 +112,89 @@ def serve() -> int:
     channel = Channel(_take_standard_output())
     context = WorkerContext(channel)
     requests: queue.Queue[Any] = queue.Queue()
-    threading.Thread(target=_read, args=(context, channel, requests), daemon=True).start()
-    channel.send(event="ready", version=__version__)
-    while (request := requests.get()) is not CLOSED:
-        _answer(request, context, channel)
+    lines = _take_standard_input()
+    threading.Thread(target=_read, args=(lines, context, channel, requests), daemon=True).start()
+    try:
+        channel.send(event="ready", version=__version__)
+        while (request := requests.get()) is not CLOSED:
+            _answer(request, context, channel)
+    except BrokenPipeError:
+        log.info("nobody reads the answers")
     return 0
 
 
 def _take_standard_output() -> TextIO:
     """The real standard output for answers alone; what libraries print goes to standard error."""
-    own = os.fdopen(os.dup(sys.stdout.fileno()), "w", encoding="utf-8", newline="\n")
+    # A path that is not UTF-8 comes out as JSON's own escapes.
+    own = os.fdopen(os.dup(sys.stdout.fileno()), "w", encoding="utf-8", errors="backslashreplace", newline="\n")
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
     return own
 
 
-def _read(context: WorkerContext, channel: Channel, requests: queue.Queue[Any]) -> None:
-    with os.fdopen(os.dup(sys.stdin.fileno()), "r", encoding="utf-8", errors="replace") as stream:
-        for line in stream:
-            if not line.strip():
-                continue
-            try:
-                request = json.loads(line)
-            except (ValueError, RecursionError):
-                request = None
-            if not isinstance(request, dict):
-                channel.send(id=None, event="error", code="bad_input", message="A line is not a JSON object.")
-            elif "cancel" in request:
-                context.cancel(str(request["cancel"]))
-            else:
-                requests.put(request)
-    context.stop()
-    requests.put(CLOSED)
-    # A job that does not come to its next step in time must not outlive the parent.
-    time.sleep(GRACE_SECONDS)
-    os._exit(0)
+def _take_standard_input() -> TextIO:
+    """The real standard input for requests alone; libraries and child processes find an empty one."""
+    own = os.fdopen(os.dup(sys.stdin.fileno()), "r", encoding="utf-8", errors="replace")
+    empty = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(empty, sys.stdin.fileno())
+    os.close(empty)
+    return own
+
+
+def _read(lines: TextIO, context: WorkerContext, channel: Channel, requests: queue.Queue[Any]) -> None:
+    try:
+        for line in lines:
+            if line.strip():
+                _take(line, context, channel, requests)
+    except OSError:
+        log.info("the parent is gone")
+    finally:
+        context.stop()
+        requests.put(CLOSED)
+        # A job that does not come to its next step in time must not outlive the parent.
+        time.sleep(GRACE_SECONDS)
+        os._exit(0)
+
+
+def _take(line: str, context: WorkerContext, channel: Channel, requests: queue.Queue[Any]) -> None:
+    try:
+        request = _request(line)
+    except CardiacError as error:
+        channel.send(id=None, event="error", code=error.code, message=str(error))
+        return
+    if "cancel" in request:
+        context.cancel(request["cancel"])
+    else:
+        context.expect(request["id"])
+        requests.put(request)
+
+
+def _request(line: str) -> dict[str, Any]:
+    try:
+        request = json.loads(line)
+    except (ValueError, RecursionError):
+        request = None
+    if not isinstance(request, dict):
+        raise CardiacError("A line is not a JSON object.")
+    name = "cancel" if "cancel" in request else "id"
+    if type(request.get(name)) not in (str, int):
+        raise CardiacError(f"A request needs {name!r}, a text or a whole number.")
+    return request
 
 
 def _answer(request: Mapping[str, Any], context: WorkerContext, channel: Channel) -> None:
-    identifier = str(request.get("id"))
+    identifier = request["id"]
     context.begin(identifier)
     try:
         channel.send(id=identifier, event="success", result=_run(request, context))
     except Cancelled:
         channel.send(id=identifier, event="cancelled")
-    except CardiacError as error:
-        channel.send(id=identifier, event="error", code=error.code, message=str(error))
-    except ImportError as error:
-        message = f"The package {error.name} is missing; install the engine's requirements."
-        channel.send(id=identifier, event="error", code="missing_dependency", message=message)
-    except MemoryError:
-        message = "Memory ran out; make fewer images at a time, or close other programs."
-        channel.send(id=identifier, event="error", code="out_of_memory", message=message)
+    except BrokenPipeError:
+        raise
     except Exception as error:
-        log.exception("job %s", identifier)
-        message = f"This is a defect of the program ({type(error).__name__}: {error}); please report it with the log."
-        channel.send(id=identifier, event="error", code="internal", message=message)
+        cause = explained(error)
+        if cause.code == "internal":
+            log.exception("job %s", identifier)
+        channel.send(id=identifier, event="error", code=cause.code, message=str(cause))
     finally:
         context.end()
 
@@ -168,8 +205,8 @@ def _run(request: Mapping[str, Any], context: WorkerContext) -> Mapping[str, Any
         from .info import machine_facts
 
         return machine_facts()
-    if name not in JOBS:
-        raise CardiacError(f"There is no job {name!r}; there are {', '.join(JOBS)} and info.")
+    if not isinstance(name, str) or name not in JOBS:
+        raise CardiacError(f"There is no job {shown(name)}; there are {', '.join(JOBS)} and info.")
     if not isinstance(parameters, dict):
         raise CardiacError("The parameters of a job must be a JSON object.")
     context.check()

@@ -54,8 +54,10 @@ def _read_info(path: Path) -> dict[str, str]:
 
 def _case(folder: Path, facts: dict[str, str], phase: str) -> Case:
     patient = folder.name
-    if not facts[phase].isdigit() or int(facts[phase]) < 1:
-        raise CardiacError(f"{folder / 'Info.cfg'} gives {facts[phase]!r} as the {phase} frame; a number from 1 is needed.")
+    if not facts[phase].isdecimal() or int(facts[phase]) < 1:
+        raise CardiacError(
+            f"{folder / 'Info.cfg'} gives {facts[phase]!r} as the {phase} frame; a number from 1 is needed."
+        )
     number = int(facts[phase])
     stem = f"{patient}_frame{number:02d}"
     image, frame = _existing(folder, stem), None

@@ -67,7 +67,9 @@ class Case:
         if image.GetDimension() == 4 and self.frame is not None:
             frames = image.GetSize()[3]
             if self.frame >= frames:
-                raise CardiacError(f"{path} has {frames} frames, but frame {self.frame} is asked for; correct the table.")
+                raise CardiacError(
+                    f"{path} has {frames} frames, but frame {self.frame} is asked for; correct the table."
+                )
             image = frame_of(image, self.frame)
         return as_stack(image, str(path))
 

@@ -6,7 +6,10 @@ import hashlib
 import json
 import os
 import tempfile
+import zipfile
+import zlib
 from collections.abc import Callable, Collection, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,9 +25,10 @@ from ..slices import (
     grid_around,
     heart_center,
     intensity_window,
-    rescale,
+    require_finite,
     resample_image,
     resample_labels,
+    rescale,
 )
 from .case import Case, LoadedCase
 
@@ -79,7 +83,7 @@ class SlicePack:
     @classmethod
     def load(cls, path: Path) -> SlicePack:
         """Read what `save` wrote; nothing is unpickled."""
-        with np.load(path, allow_pickle=False) as stored:
+        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as stored:
             return cls(**{name: stored[name] for name in cls.__dataclass_fields__})
 
 
@@ -110,8 +114,8 @@ def pack_cases(
     if path.is_file():
         try:
             return SlicePack.load(path)
-        except (OSError, ValueError, KeyError, EOFError):
-            path.unlink()  # A damaged cache is only a lost shortcut.
+        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error):
+            pass  # A damaged cache is only a lost shortcut; it is written anew below.
     parts = []
     for index, case in enumerate(labelled):
         part = _pack_case(case.load())
@@ -121,10 +125,9 @@ def pack_cases(
     if not parts:
         raise CardiacError("No mask of the data set labels any pixel; check the label files.")
     pack = SlicePack(*(np.concatenate([vars(p)[name] for p in parts]) for name in SlicePack.__dataclass_fields__))
-    try:
+    # Without room for the cache the work goes on; only the next start is slower.
+    with suppress(OSError):
         pack.save(path)
-    except OSError:
-        pass  # Without room for the cache the work goes on; only the next start is slower.
     return pack
 
 
@@ -148,8 +151,9 @@ def _pack_case(loaded: LoadedCase) -> SlicePack | None:
     grid = grid_around(loaded.image, heart_center(mask), PACK_SIZE)
     images = resample_image(loaded.image, grid)
     margin = (PACK_SIZE - GRID_SIZE) // 2
-    inner = images[:, margin:-margin, margin:-margin]
     case = loaded.case
+    require_finite(images, case.name)
+    inner = images[:, margin:-margin, margin:-margin]
     images = rescale(images, intensity_window(inner, case.name))
     levels = [-1.0 if level is None else level for level in loaded.levels()]
     phase = -1 if case.phase is None else PHASES.index(case.phase)

@@ -47,6 +47,8 @@ def sample(
         The sample, shape of `noise`, float32.
     """
     scheduler.set_timesteps(steps, device=noise.device)
+    # Else it looks the first time step up, and of two that are rounded alike it takes the second.
+    scheduler.set_begin_index(0)
     x = noise
     sigmas = scheduler.sigmas.tolist()
     for index, timestep in enumerate(scheduler.timesteps):

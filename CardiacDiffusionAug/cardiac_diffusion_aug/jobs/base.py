@@ -1,19 +1,21 @@
 """What every long job has in common: parameters described once, and a context to report to.
 
-A job is a dataclass. Its fields are the options of the command, the request to the worker and the settings of the panel;
-`option` gives each its help text, range and choices. Nothing heavy is imported until `run`.
+A job is a dataclass. Its fields are the options of the command, the request to the worker and the settings of the
+panel; `option` gives each its help text, range and choices. Nothing heavy is imported until `run`.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import math
+import sys
 import types
 import typing
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
-from ..errors import Cancelled, CardiacError
+from ..errors import Cancelled, CardiacError, shown
 
 
 def option(
@@ -98,6 +100,29 @@ class Job:
         return cls(**parameters)
 
 
+def explained(error: Exception) -> CardiacError:
+    """What ended a job, as the code and the sentence that both doors give."""
+    if isinstance(error, CardiacError):
+        return error
+    if _is_out_of_memory(error):
+        return CardiacError("Memory ran out; use a smaller batch size, or close other programs.", "out_of_memory")
+    if isinstance(error, ImportError):
+        name = error.name or error
+        return CardiacError(f"The package {name} is missing; install this program anew.", "missing_dependency")
+    if isinstance(error, OSError) and error.filename and error.strerror:
+        return CardiacError(f"{error.filename} cannot be used ({error.strerror}); check the path and your rights.")
+    cause = f"{type(error).__name__}: {error}"
+    return CardiacError(f"This is a defect of the program ({cause}); please report it with --debug.", "internal")
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    if "torch" not in sys.modules:
+        return isinstance(error, MemoryError)
+    from ..devices import is_out_of_memory
+
+    return is_out_of_memory(error)
+
+
 def options(job: type[Job]) -> tuple[dataclasses.Field[Any], ...]:
     """The fields of a job."""
     return dataclasses.fields(job)
@@ -123,16 +148,19 @@ def checked(field: dataclasses.Field[Any], kind: type, value: Any) -> Any:
         raise CardiacError(f"{flag(field.name)} needs a value.")
     facts = field.metadata
     try:
+        if isinstance(value, bool) != (kind is bool):
+            raise TypeError(value)
         value = facts["convert"](value) if facts["convert"] else _as(kind, value)
-    except (TypeError, ValueError) as error:
-        raise CardiacError(f"{flag(field.name)} is {value!r}, but must be {_WORDS[kind]}.") from error
+    except (TypeError, ValueError, OverflowError) as error:
+        raise CardiacError(f"{flag(field.name)} is {shown(value)}, but must be {_WORDS[kind]}.") from error
     low, high = facts["minimum"], facts["maximum"]
-    if isinstance(value, (int, float)) and not isinstance(value, bool):
-        if (low is not None and not value >= low) or (high is not None and not value <= high):
-            span = f"at least {low}" if high is None else f"at most {high}" if low is None else f"from {low} to {high}"
-            raise CardiacError(f"{flag(field.name)} is {value}, but must be {span}.")
+    if isinstance(value, (int, float)) and (
+        (low is not None and not value >= low) or (high is not None and not value <= high)
+    ):
+        span = f"at least {low}" if high is None else f"at most {high}" if low is None else f"from {low} to {high}"
+        raise CardiacError(f"{flag(field.name)} is {value}, but must be {span}.")
     if facts["choices"] and value not in facts["choices"]:
-        raise CardiacError(f"{flag(field.name)} is {value!r}, but must be one of {', '.join(facts['choices'])}.")
+        raise CardiacError(f"{flag(field.name)} is {shown(value)}, but must be one of {', '.join(facts['choices'])}.")
     return value
 
 
@@ -145,15 +173,13 @@ _WORDS = {int: "a whole number", float: "a number", str: "a text", bool: "yes or
 
 
 def _as(kind: type, value: Any) -> Any:
-    if kind is bool:
-        if not isinstance(value, bool):
-            raise TypeError(value)
-        return value
-    if kind is int and (isinstance(value, bool) or (isinstance(value, float) and not value.is_integer())):
+    if kind is int and isinstance(value, float) and not value.is_integer():
         raise TypeError(value)
     if kind is str and not isinstance(value, (str, int, float)):
         raise TypeError(value)
+    if kind is Path and (str(value) == "" or "\0" in str(value)):
+        raise ValueError(value)
     result = kind(value)
-    if isinstance(result, float) and result != result:
+    if isinstance(result, float) and not math.isfinite(result):
         raise ValueError(value)
     return result

@@ -62,7 +62,7 @@ class BuildBundle(Job):
         from ..slices import GRID_SIZE, GRID_SPACING
 
         return {
-            "name": self.output.name,
+            "name": self.output.resolve().name,
             "version": self.version,
             "license": self.license,
             "labels": {"background": 0, **{s.key: s.value for s in STRUCTURES}},

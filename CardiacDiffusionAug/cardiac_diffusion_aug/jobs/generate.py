@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from ..attributes import GROUPS, PHASES, Attributes, parse_level
+from ..errors import CardiacError
 from .base import Context, Job, option
 
 if TYPE_CHECKING:
@@ -35,6 +36,11 @@ class SamplingJob(Job):
     precision: str = option("auto", "of the image network: bfloat16 where it is fast", choices=("auto", "bf16", "fp32"))
     resume: bool = option(False, "go on with a data set that was interrupted")
     overwrite: bool = option(False, "replace an earlier data set in the folder")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.resume and self.overwrite:
+            raise CardiacError("--resume and --overwrite exclude each other: one keeps what is there, one removes it.")
 
     @property
     def attributes(self) -> Attributes:
@@ -106,7 +112,8 @@ class Generate(SamplingJob):
         writer = DatasetWriter(self.output, self.settings(generator), self.resume, self.overwrite)
         facts = self.facts(generator)
         total = self.count * self.variations
-        done = writer.count
+        # An earlier run may have made more than are asked for now.
+        done = min(writer.count, total)
         context.progress(done, total)
         try:
             for made in generator.generate(

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
+from ..errors import CardiacError
 from .base import Context, option
 from .generate import SamplingJob
 
@@ -28,6 +29,7 @@ class Synthesize(SamplingJob):
 
         found, order = find_masks(self.masks, parse_order(self.labels) if self.labels else None)
         for _, path in found:
+            self._require_outside_output(path)
             read_mask(path, order)
         total = len(found) * self.variations
         context.progress(0, total, "loading the model")
@@ -54,3 +56,10 @@ class Synthesize(SamplingJob):
         finally:
             preview = writer.finish()
         return {"output": str(self.output), "preview": str(preview), "cases": writer.count}
+
+    def _require_outside_output(self, mask: Path) -> None:
+        # --overwrite would remove it before it is read.
+        if mask.resolve().is_relative_to(self.output.resolve()):
+            raise CardiacError(
+                f"The mask {mask} lies in the folder {self.output}; choose another --output.", "bad_output"
+            )

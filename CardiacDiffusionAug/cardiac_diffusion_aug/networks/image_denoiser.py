@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from diffusers import ConfigMixin, ModelMixin
-from diffusers.configuration_utils import register_to_config
+from diffusers.configuration_utils import ConfigMixin, register_to_config
+from diffusers.models.modeling_utils import ModelMixin
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -15,7 +15,7 @@ from .blocks import MaskModulation, UNet
 PATCH = 2
 
 
-class ImageDenoiser(ModelMixin, ConfigMixin):
+class ImageDenoiser(ModelMixin, ConfigMixin):  # type: ignore[misc]  # The two state a name in other types.
     """SPADE U-Net on 2x2 patches: the mask enters through spatially-adaptive normalization only.
 
     Args:

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from diffusers import ConfigMixin, ModelMixin
-from diffusers.configuration_utils import register_to_config
+from diffusers.configuration_utils import ConfigMixin, register_to_config
+from diffusers.models.modeling_utils import ModelMixin
 from torch import Tensor
 
 from ..outlines import CHANNELS
 from .blocks import UNet
 
 
-class MaskDenoiser(ModelMixin, ConfigMixin):
+class MaskDenoiser(ModelMixin, ConfigMixin):  # type: ignore[misc]  # The two state a name in other types.
     """U-Net over the signed distances of `outlines`.
 
     Args:

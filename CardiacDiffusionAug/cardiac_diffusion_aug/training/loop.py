@@ -5,6 +5,7 @@ Everything random in step k comes from (seed, k), so that a resumed run continue
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
@@ -14,6 +15,7 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 from accelerate import Accelerator
+from accelerate.state import AcceleratorState
 from diffusers.training_utils import EMAModel
 from torch import Tensor, nn
 
@@ -56,11 +58,14 @@ class Recipe:
 
 
 class Task(Protocol):
-    """What is trained: a network, its data and its loss."""
+    """A network, its data and its loss."""
 
-    network: nn.Module
     size: int
     """Number of samples in the training set."""
+
+    @property
+    def network(self) -> nn.Module:
+        """What is trained."""
 
     def loss(self, network: nn.Module, rows: Tensor, generator: torch.Generator, half: bool) -> Tensor:
         """Loss of the training samples `rows`."""
@@ -148,10 +153,18 @@ def train(
         CardiacError: the loss is not a number any more, or a snapshot does not fit.
     """
     chosen = choose_device(device)
+    # A worker trains one network after the other, perhaps on another device or in another precision, but accelerate
+    # holds a process to what it was asked first.
+    AcceleratorState._reset_state(reset_partial_state=True)
+    if chosen.type == "cuda" and chosen.index is not None:
+        torch.cuda.set_device(chosen)
     accelerator = Accelerator(
         cpu=chosen.type == "cpu", mixed_precision="bf16" if use_bfloat16(precision, chosen) else "no"
     )
-    network = task.network.to(accelerator.device, memory_format=torch.channels_last)
+    # The types of torch lack the memory format.
+    network: nn.Module = task.network.to(  # type: ignore[call-overload]
+        accelerator.device, memory_format=torch.channels_last
+    )
     optimizer = torch.optim.AdamW(
         network.parameters(), recipe.learning_rate, betas=(0.9, 0.99), weight_decay=recipe.weight_decay
     )
@@ -166,38 +179,44 @@ def train(
     model, optimizer = accelerator.prepare(network, optimizer)
 
     def snapshot(step: int) -> None:
-        if accelerator.is_main_process:
-            with averaged(ema, network):
-                history.rows.append({"step": step, "loss": running, "validation_loss": task.validation_loss(network)})
-                sheet = lambda path: task.contact_sheet(network, path)  # noqa: E731
-                save_snapshot(output, step, network, ema, optimizer, history.rows, asdict(recipe), facts or {}, sheet)
-        accelerator.wait_for_everyone()
+        # The others need no word of it, and their clocks differ: they wait where gradients are next exchanged.
+        if not accelerator.is_main_process:
+            return
+        with averaged(ema, network):
+            row = {"step": step, "loss": running, "validation_loss": task.validation_loss(network)}
+            history.rows.append(row)
+            sheet = lambda path: task.contact_sheet(network, path)  # noqa: E731
+            save_snapshot(output, step, network, ema, optimizer, history.rows, asdict(recipe), facts or {}, sheet)
 
-    running, saved, started, clock = float("nan"), first, time.monotonic(), time.monotonic()
-    step = first
+    running = history.rows[-1]["loss"] if history.rows else float("nan")
+    step = saved = first
+    started = clock = time.monotonic()
+    between_steps = True
     try:
         while step < recipe.steps:
             check()
-            loss = _step(task, model, optimizer, accelerator, recipe, step)
+            loss = _find_gradients(task, model, optimizer, accelerator, recipe, step)
+            between_steps = False
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
             ema.step(network.parameters())
-            if not np.isfinite(loss):
-                raise CardiacError(
-                    f"The loss is not a number at step {step}; train again with a smaller --learning-rate.",
-                    "training_failed",
-                )
             step += 1
-            running = loss if np.isnan(running) else 0.98 * running + 0.02 * loss
-            pace = (time.monotonic() - started) / (step - first)
-            report(TrainingProgress(step, recipe.steps, running, _seconds_left(step, recipe, pace)))
+            between_steps = True
+            running = loss if math.isnan(running) else 0.98 * running + 0.02 * loss
+            if accelerator.is_main_process:
+                report(TrainingProgress(step, recipe.steps, running, _seconds_left(first, step, recipe, started)))
             if step == recipe.steps or time.monotonic() - clock > recipe.snapshot_minutes * 60:
+                saved = step  # Already now: a snapshot that fails is not tried again on the way out.
                 snapshot(step)
-                saved, clock = step, time.monotonic()
+                clock = time.monotonic()
     except CardiacError:
         raise
     except BaseException:
-        if step > saved:
+        # An interrupt may come at any moment; half a step must not be taken for a whole one.
+        if between_steps and step > saved:
             snapshot(step)
         raise
+    accelerator.wait_for_everyone()
     ema.copy_to(network.parameters())
     return network
 
@@ -218,9 +237,10 @@ class averaged:
         self.network.train()
 
 
-def _step(
+def _find_gradients(
     task: Task, model: nn.Module, optimizer: Any, accelerator: Accelerator, recipe: Recipe, step: int
 ) -> float:
+    """Leave the clipped gradients of a step in the network, set its learning rate, and return the loss."""
     rank, world = accelerator.process_index, accelerator.num_processes
     rows = rows_of_step(step, task.size, recipe)[rank::world]
     seed = int(np.random.SeedSequence([recipe.seed, step, rank]).generate_state(1, "uint64")[0]) & (2**63 - 1)
@@ -230,17 +250,19 @@ def _step(
     with accelerator.autocast():
         loss = task.loss(model, rows, generator, step < recipe.half_resolution_steps)
     accelerator.backward(loss)
-    accelerator.clip_grad_norm_(model.parameters(), recipe.gradient_clip)
-    optimizer.step()
-    optimizer.zero_grad(set_to_none=True)
+    norm = accelerator.clip_grad_norm_(model.parameters(), recipe.gradient_clip)
+    # Gradients too: what they spoil would be saved before the next loss tells.
+    if not (torch.isfinite(loss) and torch.isfinite(norm)):
+        raise CardiacError(
+            f"The loss is not a number at step {step}; train again with a smaller --learning-rate.", "training_failed"
+        )
     return float(loss.detach())
 
 
-def _seconds_left(step: int, recipe: Recipe, pace: float) -> float:
+def _seconds_left(first: int, step: int, recipe: Recipe, started: float) -> float:
     # A step at full resolution costs four of the others.
     def cost(first: int, last: int) -> float:
         half = max(0, min(last, recipe.half_resolution_steps) - first)
         return half * 0.25 + (last - first - half)
 
-    done, left = cost(0, step), cost(step, recipe.steps)
-    return pace * step * left / done if done else 0.0
+    return (time.monotonic() - started) * cost(step, recipe.steps) / cost(first, step)

@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 
 import torch
 from diffusers.training_utils import EMAModel
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
@@ -19,12 +20,19 @@ from ..errors import CardiacError
 N = TypeVar("N", bound=nn.Module)
 PREFIX = "snapshot-"
 KEPT = 2
+UNREADABLE = (OSError, KeyError, TypeError, ValueError, RuntimeError, SafetensorError)
 
 
 def latest_snapshot(folder: Path) -> Path | None:
     """The snapshot with the most steps, or None."""
-    found = sorted(folder.glob(f"{PREFIX}[0-9]*"), key=lambda path: path.name)
+    found = _snapshots(folder)
     return found[-1] if found else None
+
+
+def _snapshots(folder: Path) -> list[Path]:
+    """Snapshots by their steps; what else lies beside them, such as an archive of one, is none."""
+    found = [p for p in folder.glob(f"{PREFIX}*") if p.name[len(PREFIX) :].isdecimal() and p.is_dir()]
+    return sorted(found, key=lambda path: path.name)
 
 
 def save_snapshot(
@@ -44,8 +52,11 @@ def save_snapshot(
     """
     final = folder / f"{PREFIX}{step:08d}"
     part = folder / f".{final.name}.part"
-    shutil.rmtree(part, ignore_errors=True)
+    # A run that was killed while it wrote leaves such a folder, and it would lie there for good.
+    for stale in folder.glob(f".{PREFIX}*.part"):
+        shutil.rmtree(stale, ignore_errors=True)
     part.mkdir(parents=True)
+    assert ema.temp_stored_params is not None, "the raw weights must be in store"
     names = [name for name, _ in network.named_parameters()]
     _write(dict(zip(names, ema.temp_stored_params, strict=True)), part / "weights.safetensors")
     _write(dict(zip(names, ema.shadow_params, strict=True)), part / "ema.safetensors")
@@ -55,7 +66,7 @@ def save_snapshot(
     (part / "state.json").write_text(json.dumps(state, indent=1), encoding="utf-8")
     shutil.rmtree(final, ignore_errors=True)
     os.replace(part, final)
-    for old in sorted(folder.glob(f"{PREFIX}[0-9]*"))[:-KEPT]:
+    for old in _snapshots(folder)[:-KEPT]:
         shutil.rmtree(old, ignore_errors=True)
 
 
@@ -76,7 +87,10 @@ def load_snapshot(
         weights, averages, moments = (
             load_file(path / f"{name}.safetensors") for name in ("weights", "ema", "optimizer")
         )
+        step, rows, averaged_steps = int(state["step"]), list(state["history"]), int(state["ema_step"])
         parameters = dict(network.named_parameters())
+        if parameters.keys() != weights.keys():
+            raise KeyError("other parameters")
         with torch.no_grad():
             for index, (name, parameter) in enumerate(parameters.items()):
                 parameter.copy_(weights[name])
@@ -85,14 +99,14 @@ def load_snapshot(
                     key: moments[f"{name}:{key}"].to(parameter.device if key != "step" else "cpu")
                     for key in ("step", "exp_avg", "exp_avg_sq")
                 }
-    except (OSError, KeyError, ValueError, RuntimeError) as error:
+    except UNREADABLE as error:
         raise CardiacError(
             f"{path} does not fit this network or is damaged; remove that folder to go on from the one before.",
             "bad_model",
         ) from error
-    ema.optimization_step = state["ema_step"]
-    history[:] = state["history"]
-    return int(state["step"])
+    ema.optimization_step = averaged_steps
+    history[:] = rows
+    return step
 
 
 def averaged_network(path: Path, kind: type[N]) -> tuple[N, dict[str, Any]]:
@@ -105,7 +119,7 @@ def averaged_network(path: Path, kind: type[N]) -> tuple[N, dict[str, Any]]:
         state = json.loads((path / "state.json").read_text(encoding="utf-8"))
         network = kind()
         network.load_state_dict(load_file(path / "ema.safetensors"))
-    except (OSError, KeyError, ValueError, RuntimeError) as error:
+    except UNREADABLE as error:
         raise CardiacError(f"{path} is not a whole snapshot of a {kind.__name__}.", "bad_model") from error
     return network, state
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import math
 from pathlib import Path
 
+import numpy as np
 import torch
-from diffusers import DPMSolverMultistepScheduler
+from diffusers.schedulers.scheduling_dpmsolver_multistep import DPMSolverMultistepScheduler
 from torch import Tensor, nn
 
 from ..datasets.pack import GREY_LEVELS, PACK_SIZE, SlicePack
@@ -23,6 +24,7 @@ from .augmentation import NONE, Deformation, change_gamma, read_at, sampling_poi
 SHEET_CASES = 16
 SHEET_STEPS = 20
 VALIDATION_BATCH = 32
+FAR_TOLERANCE = 1e-4
 
 MASK_DEFORMATION = Deformation(degrees=8, scale=0.05, shift=3, elastic=0.7)
 IMAGE_DEFORMATION = Deformation(degrees=25, scale=0.15, shift=12, elastic=1.2, gamma=0.12)
@@ -101,7 +103,7 @@ class MaskTask(_Task):
         drop_attributes: float,
         deform: Deformation = MASK_DEFORMATION,
     ) -> None:
-        training, validation = (pack.where(pack.masks.any(axis=(1, 2))) for pack in (training, validation))
+        training, validation = (pack.where(np.any(pack.masks, axis=(1, 2))) for pack in (training, validation))
         super().__init__(training, validation, drop_attributes, deform)
         self.network = network
         self._distances = {id(pack): signed_distances(pack.masks) for pack in (self.training, self.validation)}
@@ -119,8 +121,9 @@ class MaskTask(_Task):
         points, zoom = sampling_points(len(rows), deform, generator)
         points = (points[:, ::2, ::2] + points[:, 1::2, ::2] + points[:, ::2, 1::2] + points[:, 1::2, 1::2]) / 4
         clean = read_at(self._distances[id(pack)][rows], points, "bilinear", -1.0)
-        clean = (clean * zoom.view(-1, 1, 1, 1)).clamp(-1, 1)
-        clean = torch.where(clean > -1 / zoom.max(), clean, -1.0)
+        # Distances grow with the heart, but what was cut off at the reach stays there.
+        far = clean.abs() >= 1 - FAR_TOLERANCE
+        clean = torch.where(far, clean, (clean * zoom.view(-1, 1, 1, 1)).clamp(-1, 1))
         attributes = self._attributes(pack, rows, drop, generator)
         sigma = logit_normal_sigmas(len(rows), generator, MASK_SIGMA_MEAN)
         noise = torch.randn(clean.shape, generator=generator)
@@ -130,9 +133,13 @@ class MaskTask(_Task):
     @torch.inference_mode()
     def contact_sheet(self, network: nn.Module, path: Path) -> None:
         """Masks made from noise, unconditionally."""
-        noise = torch.stack([case_noise(0, k, 0, (CHANNELS, GRID_SIZE // 2, GRID_SIZE // 2)) for k in range(SHEET_CASES)])
+        noise = torch.stack(
+            [case_noise(0, k, 0, (CHANNELS, GRID_SIZE // 2, GRID_SIZE // 2)) for k in range(SHEET_CASES)]
+        )
         nothing = torch.full((SHEET_CASES, 3), UNKNOWN, device=self.device)
-        made = sample(lambda x, s: network(x, s, nothing), noise.to(self.device), flow_scheduler(MASK_SIGMA_MEAN), SHEET_STEPS)
+        made = sample(
+            lambda x, s: network(x, s, nothing), noise.to(self.device), flow_scheduler(MASK_SIGMA_MEAN), SHEET_STEPS
+        )
         contact_sheet([(None, mask) for mask in masks_of(made.cpu())], path)
 
 
