@@ -33,6 +33,7 @@ def model_card(info: Mapping[str, Any], networks: Mapping[str, nn.Module]) -> st
         f"- {len(split['validation'])} validation patients: {_names(split['validation'])}",
         "## Networks and recipes",
         *(_network_text(part, networks[part], training[part]) for part in networks),
+        *([training["note"]] if training["note"] else []),
         "## Sampling",
         f"DPM-Solver++ (2M), {info['defaults']['mask_steps']} network calls for a mask and "
         f"{info['defaults']['image_steps']} for an image; guidance scale {info['defaults']['guidance_scale']} where "

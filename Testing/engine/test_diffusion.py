@@ -11,9 +11,9 @@ from torch import Tensor
 from cardiac_diffusion_aug.diffusion.objective import Denoiser, flow_matching_loss, logit_normal_sigmas, noisy
 from cardiac_diffusion_aug.diffusion.sampling import case_noise, guided, sample
 from cardiac_diffusion_aug.errors import Cancelled
-from cardiac_diffusion_aug.training.tasks import IMAGE_SIGMA_MEAN, MASK_SIGMA_MEAN, flow_scheduler
+from cardiac_diffusion_aug.training.tasks import IMAGE_STEP_MEAN, MASK_STEP_MEAN, flow_scheduler
 
-SIGMA_MEANS = (MASK_SIGMA_MEAN, IMAGE_SIGMA_MEAN)
+SIGMA_MEANS = (MASK_STEP_MEAN, IMAGE_STEP_MEAN)
 MEAN, STD = 0.4, 0.6
 MODES, SPREAD = (-0.8, 0.8), 0.3
 NOISE_3_7_1 = [-0.39034149, -0.47808233, 1.66793370]

@@ -125,7 +125,7 @@ def test_the_wheel_states_version_license_dependencies_and_command(wheel: zipfil
     facts = HeaderParser().parsestr(wheel.read(f"{info}/METADATA").decode())
     assert facts["Name"] == "cardiac-diffusion-aug"
     assert facts["Version"] == cardiac_diffusion_aug.__version__
-    assert facts["License-Expression"] == "Apache-2.0"
+    assert facts["License-Expression"] == "Apache-2.0 AND CC-BY-NC-SA-4.0"
     assert f"{info}/licenses/LICENSE" in wheel.namelist()
     commands = configparser.ConfigParser()
     commands.read_string(wheel.read(f"{info}/entry_points.txt").decode())

@@ -16,6 +16,7 @@ import pytest
 CHANNELS, BLOCKS, WIDTH, HIDDEN = (8, 16, 16), (1, 1, 1), 16, 8
 MASK_STEPS, IMAGE_STEPS, GUIDANCE_SCALE = 3, 3, 1.5
 SLICE_THICKNESS = 8.0
+GAIN = 20.0
 CARD = "# tiny 1.0.0\n\nA model for tests.\n"
 
 
@@ -50,11 +51,11 @@ def write_tiny_model(folder: Path, image_steps: int = IMAGE_STEPS) -> Path:
         `folder`.
     """
     from cardiac_diffusion_aug.bundle import write_bundle
-    from cardiac_diffusion_aug.training.tasks import IMAGE_SIGMA_MEAN, MASK_SIGMA_MEAN, flow_scheduler
+    from cardiac_diffusion_aug.training.tasks import IMAGE_STEP_MEAN, MASK_STEP_MEAN, flow_scheduler
 
     schedulers = {
-        "mask_scheduler": flow_scheduler(MASK_SIGMA_MEAN),
-        "image_scheduler": flow_scheduler(IMAGE_SIGMA_MEAN),
+        "mask_scheduler": flow_scheduler(MASK_STEP_MEAN),
+        "image_scheduler": flow_scheduler(IMAGE_STEP_MEAN),
     }
     write_bundle(folder, tiny_networks(), schedulers, tiny_info(folder.name, image_steps), CARD)
     return folder
@@ -91,7 +92,19 @@ def tiny_networks() -> dict[str, Any]:
             for parameter in network.parameters():
                 # Some layers start at zero, and would hide what comes before them.
                 parameter.add_(torch.randn(parameter.shape) * 0.1)
+        _make_coarse(networks["mask_denoiser"].unet)
     return {name: network.eval() for name, network in networks.items()}
+
+
+def _make_coarse(unet: Any) -> None:
+    """Let a network draw large shapes only, for small ones are taken out of masks again, which takes its time."""
+    for stage in unet.up[1:]:
+        for block in stage:
+            # The second half of what enters comes from the fine level on the way down.
+            for layer in (block.conv1, block.skip):
+                layer.weight[:, layer.weight.shape[1] // 2 :] = 0
+    # What the network says then outweighs the noise that it is added to.
+    unet.exit.weight.mul_(GAIN)
 
 
 class SmallDisk:

@@ -26,6 +26,7 @@ class BuildBundle(Job):
     slice_thickness: float = option(
         10.0, "of the training data in mm, written into made cases", minimum=0.1, maximum=50
     )
+    note: str = option("", "what else the model card must say of the training")
     mask_steps: int = option(20, "network calls for a mask", minimum=1, maximum=1000)
     image_steps: int = option(20, "network calls for an image", minimum=1, maximum=1000)
     guidance_scale: float = option(1.5, "strength of the attributes", minimum=0, maximum=20)
@@ -37,7 +38,7 @@ class BuildBundle(Job):
         from ..networks.image_denoiser import ImageDenoiser
         from ..networks.mask_denoiser import MaskDenoiser
         from ..training.snapshots import averaged_network, latest_snapshot
-        from ..training.tasks import IMAGE_SIGMA_MEAN, MASK_SIGMA_MEAN, flow_scheduler
+        from ..training.tasks import IMAGE_STEP_MEAN, MASK_STEP_MEAN, flow_scheduler
 
         networks, trainings = {}, {}
         for part, folder, kind in (
@@ -50,8 +51,8 @@ class BuildBundle(Job):
             networks[part], trainings[part] = averaged_network(snapshot, kind)
         info = self._info(trainings)
         schedulers = {
-            "mask_scheduler": flow_scheduler(MASK_SIGMA_MEAN),
-            "image_scheduler": flow_scheduler(IMAGE_SIGMA_MEAN),
+            "mask_scheduler": flow_scheduler(MASK_STEP_MEAN),
+            "image_scheduler": flow_scheduler(IMAGE_STEP_MEAN),
         }
         write_bundle(self.output, networks, schedulers, info, model_card(info, networks))
         return {"model": str(self.output), "sha256": load_bundle(self.output).sha256}
@@ -74,5 +75,5 @@ class BuildBundle(Job):
                 "image_steps": self.image_steps,
                 "guidance_scale": self.guidance_scale,
             },
-            "training": {"data": self.training_data, **trainings},
+            "training": {"data": self.training_data, "note": self.note, **trainings},
         }
