@@ -185,18 +185,26 @@ def _answer(request: Mapping[str, Any], context: WorkerContext, channel: Channel
     identifier = request["id"]
     context.begin(identifier)
     try:
-        channel.send(id=identifier, event="success", result=_run(request, context))
+        answer = _outcome(request, context)
+    finally:
+        # Before the answer: whoever reads it may send the next request under the same name at once.
+        context.end()
+    channel.send(id=identifier, **answer)
+
+
+def _outcome(request: Mapping[str, Any], context: WorkerContext) -> dict[str, Any]:
+    """How a request ended, as the last answer says it."""
+    try:
+        return {"event": "success", "result": _run(request, context)}
     except Cancelled:
-        channel.send(id=identifier, event="cancelled")
+        return {"event": "cancelled"}
     except BrokenPipeError:
         raise
     except Exception as error:
         cause = explained(error)
         if cause.code == "internal":
-            log.exception("job %s", identifier)
-        channel.send(id=identifier, event="error", code=cause.code, message=str(cause))
-    finally:
-        context.end()
+            log.exception("job %s", request["id"])
+        return {"event": "error", "code": cause.code, "message": str(cause)}
 
 
 def _run(request: Mapping[str, Any], context: WorkerContext) -> Mapping[str, Any]:

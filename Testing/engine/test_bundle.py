@@ -27,8 +27,10 @@ from cardiac_diffusion_aug.bundle import (
 )
 from cardiac_diffusion_aug.errors import CardiacError
 from cardiac_diffusion_aug.generation import Generator
-from cardiac_diffusion_aug.training.tasks import flow_scheduler
-from tiny import CARD, SmallDisk, small_disk, tiny_info, tiny_model, tiny_networks, write_tiny_model  # noqa: F401
+from cardiac_diffusion_aug.training.tasks import MASK_STEP_MEAN, flow_scheduler
+from tiny import CARD, SmallDisk, tiny_info, tiny_networks, write_tiny_model
+
+pytest_plugins = ["tiny"]
 
 WEIGHTS = f"image_denoiser/{WEIGHTS_FILE}"
 CONFIG = "image_denoiser/config.json"
@@ -37,7 +39,7 @@ LONGEST_SENTENCE = 400
 
 
 @pytest.fixture
-def model(tiny_model: Path, tmp_path: Path) -> Path:  # noqa: F811
+def model(tiny_model: Path, tmp_path: Path) -> Path:
     """A copy of the tiny model, to tamper with."""
     return Path(shutil.copytree(tiny_model, tmp_path / "models" / "copy"))
 
@@ -78,7 +80,7 @@ def generator(model: Path) -> Generator:
 # What was written comes back
 
 
-def test_what_was_written_comes_back(tiny_model: Path) -> None:  # noqa: F811
+def test_what_was_written_comes_back(tiny_model: Path) -> None:
     bundle = load_bundle(tiny_model)
     assert (bundle.name, bundle.version) == ("tiny", "1.0.0")
     assert {name: bundle.info[name] for name in tiny_info()} == tiny_info()
@@ -91,10 +93,11 @@ def test_what_was_written_comes_back(tiny_model: Path) -> None:  # noqa: F811
             assert torch.equal(loaded.state_dict()[name], tensor.half().float()), name
     for part in ("mask_scheduler", "image_scheduler"):
         assert bundle.scheduler(part).config.prediction_type == "flow_prediction"
-    assert bundle.scheduler("mask_scheduler").config.flow_shift == flow_scheduler(1.0).config.flow_shift
+    expected: Any = flow_scheduler(MASK_STEP_MEAN)
+    assert bundle.scheduler("mask_scheduler").config.flow_shift == expected.config.flow_shift
 
 
-def test_every_file_is_listed_with_its_hash(tiny_model: Path) -> None:  # noqa: F811
+def test_every_file_is_listed_with_its_hash(tiny_model: Path) -> None:
     files = load_bundle(tiny_model).info["files"]
     found = {p.relative_to(tiny_model).as_posix() for p in tiny_model.rglob("*") if p.is_file()}
     assert found == {*files, BUNDLE_FILE}
@@ -102,7 +105,7 @@ def test_every_file_is_listed_with_its_hash(tiny_model: Path) -> None:  # noqa: 
         assert hashlib.sha256((tiny_model / name).read_bytes()).hexdigest() == expected
 
 
-def test_the_hash_of_a_model_tells_models_apart(tiny_model: Path, model: Path) -> None:  # noqa: F811
+def test_the_hash_of_a_model_tells_models_apart(tiny_model: Path, model: Path) -> None:
     assert load_bundle(model).sha256 == load_bundle(tiny_model).sha256
     (model / CARD_FILE).write_text("another")
     list_again(model)
@@ -448,7 +451,7 @@ def test_what_is_no_model_is_not_replaced(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.rglob("*")] == ["home", "thesis.txt"]
 
 
-def test_a_full_disk_is_told(small_disk: SmallDisk) -> None:  # noqa: F811
+def test_a_full_disk_is_told(small_disk: SmallDisk) -> None:
     with pytest.raises(CardiacError, match="is full") as caught:
         write_tiny_model(small_disk.folder / "model")
     assert caught.value.code == "disk_full"

@@ -7,8 +7,10 @@ import json
 import os
 import resource
 import shutil
+import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -27,7 +29,9 @@ from cardiac_diffusion_aug.jobs.base import flag, options
 from cardiac_diffusion_aug.labels import ACDC_ORDER, LV, MYO, RV
 from cardiac_diffusion_aug.slices import same_geometry
 from phantom import phantom_stack
-from tiny import CARD, SLICE_THICKNESS, Forge, forge, tiny_model, write_tiny_model  # noqa: F401
+from tiny import CARD, SLICE_THICKNESS, Forge, write_tiny_model
+
+pytest_plugins = ["tiny"]
 
 ENGINE = Path(__file__).resolve().parents[2] / "CardiacDiffusionAug"
 HELP_SECONDS = 0.5
@@ -43,7 +47,7 @@ def python(*arguments: str, **environment: str) -> subprocess.CompletedProcess[s
 
 
 @pytest.fixture
-def make(tiny_model: Path, tmp_path: Path) -> Maker:  # noqa: F811
+def make(tiny_model: Path, tmp_path: Path) -> Maker:
     """Runs `generate` with the tiny model and returns the data set's folder."""
 
     def run(name: str, *options: str, job: str = "generate", code: int = 0) -> Path:
@@ -147,22 +151,22 @@ def test_info_is_told(capsys: pytest.CaptureFixture[str]) -> None:
 # Models
 
 
-def test_models_are_listed(tiny_model: Path, capsys: pytest.CaptureFixture[str], monkeypatch: Any) -> None:  # noqa: F811
+def test_models_are_listed(tiny_model: Path, capsys: pytest.CaptureFixture[str], monkeypatch: Any) -> None:
     monkeypatch.setenv("CARDIAC_DIFFUSION_AUG_MODELS", str(tiny_model.parent))
     assert main(["models", "list"]) == 0
     assert ["tiny", str(tiny_model)] in [line.split() for line in capsys.readouterr().out.splitlines()]
 
 
-def test_a_model_is_shown(tiny_model: Path, capsys: pytest.CaptureFixture[str]) -> None:  # noqa: F811
+def test_a_model_is_shown(tiny_model: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["models", "show", str(tiny_model)]) == 0
     assert capsys.readouterr().out.strip() == CARD.strip()
 
 
-def test_models_are_verified(tiny_model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:  # noqa: F811
+def test_models_are_verified(tiny_model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["models", "verify", str(tiny_model)]) == 0
-    told = capsys.readouterr().out
-    assert told.startswith("tiny 1.0.0")
-    assert load_bundle(tiny_model).sha256[:16] in told
+    line = capsys.readouterr().out
+    assert line.startswith("tiny 1.0.0")
+    assert load_bundle(tiny_model).sha256[:16] in line
     copy = Path(shutil.copytree(tiny_model, tmp_path / "copy"))
     (copy / "MODEL_CARD.md").write_text("another")
     assert main(["models", "verify", str(tiny_model), str(copy)]) == 2
@@ -174,7 +178,7 @@ def test_models_are_verified(tiny_model: Path, tmp_path: Path, capsys: pytest.Ca
 # Cases from noise
 
 
-def test_cases_are_written_whole(make: Maker, tiny_model: Path, capsys: pytest.CaptureFixture[str]) -> None:  # noqa: F811
+def test_cases_are_written_whole(make: Maker, tiny_model: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder = make("set", "--count", "3", "--seed", "5", "--steps", "2", "--phase", "ES")
     told = dict(line.split(maxsplit=1) for line in capsys.readouterr().out.splitlines())
     assert told == {"output": str(folder), "preview": str(folder / "preview.png"), "cases": "3"}
@@ -195,14 +199,14 @@ def test_cases_are_written_whole(make: Maker, tiny_model: Path, capsys: pytest.C
     assert not list(folder.rglob(".*"))
 
 
-def test_progress_is_shown_and_ends_in_a_line(tiny_model: Path, tmp_path: Path, capfd: Any) -> None:  # noqa: F811
+def test_progress_is_shown_and_ends_in_a_line(tiny_model: Path, tmp_path: Path, capfd: Any) -> None:
     arguments = ["generate", "--model", str(tiny_model), "--output", str(tmp_path / "set"), "--count", "1"]
     assert main(arguments) == 0
     assert "1/1" in capfd.readouterr().err
 
 
 @pytest.fixture(scope="module")
-def eight(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:  # noqa: F811
+def eight(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Eight cases, made one at a time."""
     folder = tmp_path_factory.mktemp("cases") / "eight"
     arguments = ["--count", "8", "--batch-size", "1", "--output", str(folder), "--model", str(tiny_model)]
@@ -292,13 +296,11 @@ def test_paths_may_hold_any_letters(make: Maker) -> None:
     assert len(manifest(folder)) == 1
 
 
-def test_an_interrupt_ends_between_two_steps(forge: Forge, tmp_path: Path) -> None:  # noqa: F811
-    import signal
-    import time
-
+def test_an_interrupt_ends_between_two_steps(forge: Forge, tmp_path: Path) -> None:
     model = write_tiny_model(tmp_path / "models" / "slow", image_steps=30)
     folder = tmp_path / "set"
-    arguments = ["generate", "--model", model, "--device", "cpu", "--output", folder, "--count", "1000", "--quiet"]
+    arguments = ["generate", "--model", str(model), "--device", "cpu", "--output", str(folder), "--count", "1000"]
+    arguments += ["--quiet"]
     pid = forge.start(arguments, tmp_path / "log")
     try:
         while not list(folder.glob("labelsTr/synthetic*")):
@@ -369,7 +371,9 @@ MASKS: dict[str, Callable[[], sitk.Image]] = {
 }
 
 
-@pytest.mark.parametrize(("kind", "suffix"), [*((k, ".nii.gz") for k in MASKS), ("oblique", ".nrrd"), ("oblique", ".mha")])
+@pytest.mark.parametrize(
+    ("kind", "suffix"), [*((k, ".nii.gz") for k in MASKS), ("oblique", ".nrrd"), ("oblique", ".mha")]
+)
 def test_an_image_lies_on_the_grid_of_its_mask(make: Maker, tmp_path: Path, kind: str, suffix: str) -> None:
     mask = MASKS[kind]()
     path = tmp_path / f"heart{suffix}"

@@ -15,7 +15,9 @@ import SimpleITK as sitk
 from PIL import Image
 
 from cardiac_diffusion_aug.export import COLUMNS
-from tiny import Forge, forge, tiny_model  # noqa: F401
+from tiny import Forge
+
+pytest_plugins = ["tiny"]
 
 COUNT = 12
 NAMES = [f"synthetic0_{case:06d}" for case in range(COUNT)]
@@ -25,7 +27,7 @@ WAIT_SECONDS = 120.0
 
 
 @pytest.fixture(scope="module")
-def uninterrupted(forge: Forge, tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:  # noqa: F811
+def uninterrupted(forge: Forge, tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The data set as it is when nothing happens."""
     folder = tmp_path_factory.mktemp("whole") / "set"
     assert forge.run(arguments(tiny_model, folder), folder.with_name("log")) == 0
@@ -81,7 +83,7 @@ def require_same_data_set(folder: Path, expected: Path) -> None:
     assert not list(folder.rglob(".*"))
 
 
-def kill_after_first_file(forge: Forge, call: list[str | Path], folder: Path, delay: float) -> bool:  # noqa: F811
+def kill_after_first_file(forge: Forge, call: list[str | Path], folder: Path, delay: float) -> bool:
     """Start the command, kill it some time after it began to write, and tell whether it was still at work."""
     pid = forge.start(call, folder.with_name("log"))
     limit = time.monotonic() + WAIT_SECONDS
@@ -95,7 +97,7 @@ def kill_after_first_file(forge: Forge, call: list[str | Path], folder: Path, de
     return code != 0
 
 
-def test_a_killed_run_goes_on(forge: Forge, tiny_model: Path, uninterrupted: Path, tmp_path: Path) -> None:  # noqa: F811
+def test_a_killed_run_goes_on(forge: Forge, tiny_model: Path, uninterrupted: Path, tmp_path: Path) -> None:
     """Killed again and again, each time after it went on."""
     assert [row[0] for row in lines(uninterrupted)] == NAMES
     folder = tmp_path / "set"
@@ -119,8 +121,8 @@ def finished_files(folder: Path) -> list[Path]:
 
 
 def test_a_run_killed_before_its_first_case_begins_again(
-    forge: Forge,  # noqa: F811
-    tiny_model: Path,  # noqa: F811
+    forge: Forge,
+    tiny_model: Path,
     uninterrupted: Path,
     tmp_path: Path,
 ) -> None:
@@ -138,8 +140,8 @@ def test_a_run_killed_before_its_first_case_begins_again(
 
 
 def test_what_was_left_unfinished_is_removed(
-    forge: Forge,  # noqa: F811
-    tiny_model: Path,  # noqa: F811
+    forge: Forge,
+    tiny_model: Path,
     uninterrupted: Path,
     tmp_path: Path,
 ) -> None:

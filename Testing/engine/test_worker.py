@@ -23,7 +23,9 @@ import SimpleITK as sitk
 from cardiac_diffusion_aug import __version__, bundle, worker
 from cardiac_diffusion_aug.errors import CardiacError
 from phantom import phantom_stack
-from tiny import tiny_model, write_tiny_model  # noqa: F401
+from tiny import write_tiny_model
+
+pytest_plugins = ["tiny"]
 
 ENGINE = Path(__file__).resolve().parents[2] / "CardiacDiffusionAug"
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ENGINE), "OMP_NUM_THREADS": "1"}
@@ -116,7 +118,7 @@ def rows(folder: Path) -> list[dict[str, str]]:
 # Jobs
 
 
-def test_results_arrive_one_by_one(shared: Worker, tiny_model: Path, tmp_path: Path) -> None:  # noqa: F811
+def test_results_arrive_one_by_one(shared: Worker, tiny_model: Path, tmp_path: Path) -> None:
     folder = tmp_path / "Prüfung ♥"
     answers = shared.run(id="Ä 1", job="generate", parameters=parameters(tiny_model, folder, count=3, phase="ED"))
     events = [answer["event"] for answer in answers if answer["event"] != "message"]
@@ -138,7 +140,7 @@ def test_results_arrive_one_by_one(shared: Worker, tiny_model: Path, tmp_path: P
     assert Path(answers[-1]["result"]["preview"]).is_file()
 
 
-def test_masks_get_images(shared: Worker, tiny_model: Path, tmp_path: Path) -> None:  # noqa: F811
+def test_masks_get_images(shared: Worker, tiny_model: Path, tmp_path: Path) -> None:
     mask = tmp_path / "Herz ♥.nrrd"
     sitk.WriteImage(phantom_stack(2)[1], str(mask))
     asked = {**parameters(tiny_model, tmp_path / "set"), "masks": str(mask), "variations": 2}
@@ -154,7 +156,7 @@ def test_info_is_told(shared: Worker) -> None:
     assert answer["result"]["cardiac-diffusion-aug"] == __version__
 
 
-def test_jobs_wait_for_each_other(shared: Worker, tiny_model: Path, tmp_path: Path) -> None:  # noqa: F811
+def test_jobs_wait_for_each_other(shared: Worker, tiny_model: Path, tmp_path: Path) -> None:
     for name in "abc":
         shared.send(id=name, job="generate", parameters=parameters(tiny_model, tmp_path / name, count=1))
     order = [answer["id"] for _ in "abc" for answer in shared.until(*ENDS)]
@@ -162,11 +164,16 @@ def test_jobs_wait_for_each_other(shared: Worker, tiny_model: Path, tmp_path: Pa
     assert [len(rows(tmp_path / name)) for name in "abc"] == [1, 1, 1]
 
 
-def test_a_second_job_finds_the_model_warm(tiny_model: Path, tmp_path: Path, monkeypatch: Any) -> None:  # noqa: F811
+def test_a_second_job_finds_the_model_warm(tiny_model: Path, tmp_path: Path, monkeypatch: Any) -> None:
     """In this process, to count how often networks are read."""
     loaded: list[str] = []
     network = bundle.Bundle.network
-    monkeypatch.setattr(bundle.Bundle, "network", lambda self, part: loaded.append(part) or network(self, part))
+
+    def counted(self: bundle.Bundle, part: str) -> Any:
+        loaded.append(part)
+        return network(self, part)
+
+    monkeypatch.setattr(bundle.Bundle, "network", counted)
     answers = io.StringIO()
     channel = worker.Channel(answers)
     context = worker.WorkerContext(channel)
@@ -239,11 +246,26 @@ def test_a_waiting_job_is_cancelled(shared: Worker, slow_model: Path, tmp_path: 
     assert not (tmp_path / "second").exists()
 
 
+def test_an_identifier_is_free_before_its_last_answer_is_sent() -> None:
+    """Else a cancel of the next request of that name would be lost."""
+    context = worker.WorkerContext(worker.Channel(io.StringIO()))
+
+    class Reader(worker.Channel):
+        def send(self, **answer: Any) -> None:
+            context.expect(answer["id"])
+
+    context.expect("again")
+    worker._answer({"id": "again", "job": "info"}, context, Reader(io.StringIO()))
+    context.begin("again")
+    context.cancel("again")
+    assert context.cancelled()
+
+
 def test_a_cancel_of_nothing_cancels_nothing(shared: Worker) -> None:
     shared.send(cancel="later")
     shared.send(cancel=None)
     assert shared.answer()["event"] == "error"
-    assert shared.run(id="later", job="info")[-1]["event"] == "success"
+    assert shared.run(id="later", job="generate", parameters={})[-1]["code"] == "bad_input"
 
 
 # What cannot be understood

@@ -1,4 +1,8 @@
-"""A whole model of tiny random networks, made in a moment: what it draws is no heart, but depends on all it should."""
+"""A whole model of tiny random networks, made in a moment: what it draws is no heart, but depends on all it should.
+
+Beside it, what the tests of the command share; a module takes the fixtures with `pytest_plugins = ["tiny"]`.
+PYTEST_DONT_REWRITE, for modules import names from here before pytest takes it as a plugin.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +12,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -79,6 +84,7 @@ def tiny_info(name: str = "tiny", image_steps: int = IMAGE_STEPS) -> dict[str, A
 def tiny_networks() -> dict[str, Any]:
     """The two networks by subfolder, the same at each call."""
     import torch
+
     from cardiac_diffusion_aug.networks.image_denoiser import ImageDenoiser
     from cardiac_diffusion_aug.networks.mask_denoiser import MaskDenoiser
 
@@ -178,10 +184,8 @@ class Forge:
 
 def _forge() -> None:
     sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "CardiacDiffusionAug"))
-    import cardiac_diffusion_aug.generation
-    import diffusers  # noqa: F401
-    from cardiac_diffusion_aug import export  # noqa: F401
-
+    for name in ("cardiac_diffusion_aug.generation", "cardiac_diffusion_aug.export", "diffusers"):
+        import_module(name)
     for line in sys.stdin:
         request = json.loads(line)
         if "wait" in request:
