@@ -41,8 +41,8 @@ def model_card(info: Mapping[str, Any], networks: Mapping[str, nn.Module]) -> st
         "## Limits",
         f"Slices of {info['grid']['size']} x {info['grid']['size']} pixels at {info['grid']['spacing_mm']} mm, one at "
         "a time: neighbouring slices are not a volume. One centre and the scanners of the training data; other "
-        "vendors, contrast agents, devices and congenital hearts were never seen. With so few training patients a made slice "
-        "may come close to a real one.",
+        "vendors, contrast agents, devices and congenital hearts were never seen. With so few training patients a made "
+        "slice may come close to a real one.",
         f"## License\n\n{info['license']}, the terms of the training data.",
     ]
     return "\n\n".join(parts) + "\n"
