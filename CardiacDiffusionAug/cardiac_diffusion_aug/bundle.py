@@ -1,5 +1,7 @@
 """A model on disk: a folder in the layout of a diffusers pipeline with `bundle.json`, verified before it is used.
 
+There are two kinds. A generator makes cases:
+
     acdc-128/
       bundle.json           what it is, how it was made, and the SHA-256 of every other file
       model_index.json      which class each subfolder belongs to
@@ -8,6 +10,8 @@
       mask_scheduler/       scheduler_config.json
       image_scheduler/      likewise
       MODEL_CARD.md
+
+A segmenter finds the heart, and holds the one network `unet` in place of those.
 
 Nothing in a bundle is ever unpickled, and no class outside the fixed table below is made from it.
 """
@@ -36,14 +40,19 @@ INDEX_FILE = "model_index.json"
 CARD_FILE = "MODEL_CARD.md"
 CONFIG_FILE, SCHEDULER_FILE = "config.json", "scheduler_config.json"
 WEIGHTS_FILE = "diffusion_pytorch_model.safetensors"
-NETWORKS, SCHEDULERS = ("mask_denoiser", "image_denoiser"), ("mask_scheduler", "image_scheduler")
-REQUIRED_FILES = (
-    INDEX_FILE,
-    CARD_FILE,
-    *(f"{part}/{name}" for part in NETWORKS for name in (CONFIG_FILE, WEIGHTS_FILE)),
-    *(f"{part}/{SCHEDULER_FILE}" for part in SCHEDULERS),
-)
-DEFAULT_MODEL = "acdc-128"
+GENERATOR, SEGMENTER = "generator", "segmenter"
+NETWORKS = {GENERATOR: ("mask_denoiser", "image_denoiser"), SEGMENTER: ("unet",)}
+SCHEDULERS = {GENERATOR: ("mask_scheduler", "image_scheduler"), SEGMENTER: ()}
+REQUIRED_FILES = {
+    kind: (
+        INDEX_FILE,
+        CARD_FILE,
+        *(f"{part}/{name}" for part in NETWORKS[kind] for name in (CONFIG_FILE, WEIGHTS_FILE)),
+        *(f"{part}/{SCHEDULER_FILE}" for part in SCHEDULERS[kind]),
+    )
+    for kind in NETWORKS
+}
+DEFAULT_MODEL, DEFAULT_SEGMENTER = "acdc-128", "acdc-unet"
 FORMAT = 1
 ALLOWED_SUFFIXES = {".json", ".safetensors", ".md", ".png"}
 PICKLE_SUFFIXES = {".bin", ".ckpt", ".pickle", ".pkl", ".pt", ".pth"}
@@ -82,6 +91,11 @@ class Bundle:
         """Version given when it was made."""
         return str(self.info["version"])
 
+    @property
+    def kind(self) -> str:
+        """`generator` or `segmenter`."""
+        return _kind(self.info)
+
     def default(self, name: str) -> Any:
         """A default that came with the model, such as `mask_steps`."""
         return self.info["defaults"][name]
@@ -96,18 +110,15 @@ class Bundle:
         from safetensors import SafetensorError
         from safetensors.torch import load_file
 
-        from .networks.image_denoiser import ImageDenoiser
-        from .networks.mask_denoiser import MaskDenoiser
-
-        classes: dict[str, Any] = {"mask_denoiser": MaskDenoiser, "image_denoiser": ImageDenoiser}
+        network_class = _network_class(part)
         folder = self.path / part
         try:
             config = _read_json(folder / CONFIG_FILE)
-            _require_plausible(config, classes[part].__name__)
+            _require_plausible(config, network_class.__name__)
             weights = {name: tensor.float() for name, tensor in load_file(folder / WEIGHTS_FILE).items()}
             # On "meta" nothing is allocated before the weights are known to fit.
             with torch.device("meta"):
-                network = classes[part].from_config(config)
+                network = network_class.from_config(config)
             network.load_state_dict(weights, assign=True)
             if not all(tensor.isfinite().all() for tensor in weights.values()):
                 raise ValueError("NaN or infinite weights")
@@ -143,6 +154,21 @@ class Bundle:
                 "bad_model",
             ) from error
         return scheduler
+
+
+def _network_class(part: str) -> Any:
+    # One by one, since what each of them imports is heavy.
+    if part == "mask_denoiser":
+        from .networks.mask_denoiser import MaskDenoiser
+
+        return MaskDenoiser
+    if part == "image_denoiser":
+        from .networks.image_denoiser import ImageDenoiser
+
+        return ImageDenoiser
+    from .networks.segmentation_unet import SegmentationUNet
+
+    return SegmentationUNet
 
 
 def model_folders() -> list[Path]:
@@ -184,11 +210,15 @@ def find_model(model: str) -> Path:
     )
 
 
-def load_bundle(model: str | Path = DEFAULT_MODEL) -> Bundle:
+def load_bundle(model: str | Path = DEFAULT_MODEL, kind: str | None = None) -> Bundle:
     """Find a model by name or path, and verify it.
 
+    Args:
+        model: name or folder.
+        kind: that it must be of, `generator` or `segmenter`; any when None.
+
     Raises:
-        CardiacError: it is not there, damaged, or holds what a bundle must not hold.
+        CardiacError: it is not there, of another kind, damaged, or holds what a bundle must not hold.
     """
     path = find_model(str(model))
     try:
@@ -198,7 +228,9 @@ def load_bundle(model: str | Path = DEFAULT_MODEL) -> Bundle:
             raise CardiacError(
                 f"{path / BUNDLE_FILE} is not of a model that this version reads; get it anew.", "bad_model"
             )
-        _verify_files(path, info["files"])
+        if kind not in (None, _kind(info)):
+            raise CardiacError(f"{path} is a {_kind(info)}, but a {kind} is needed; choose another model.", "bad_model")
+        _verify_files(path, info["files"], _kind(info))
     except OSError as error:
         raise CardiacError(f"{path} cannot be read ({error.strerror or error}).", "bad_model") from error
     return Bundle(path, info, hashlib.sha256(raw).hexdigest())
@@ -295,28 +327,42 @@ def _parsed(raw: bytes) -> dict[str, Any] | None:
 
     try:
         info = json.loads(raw)
-        defaults = info["defaults"]
         fits = (
             info["format"] == FORMAT
             and isinstance(info["files"], dict)
             and all(isinstance(info[key], str) and info[key] for key in ("name", "version"))
             and info["grid"] == {"size": GRID_SIZE, "spacing_mm": GRID_SPACING}
             and info["labels"] == {"background": 0, **{s.key: s.value for s in STRUCTURES}}
-            and info["attributes"]["phase"] == list(PHASES)
-            and info["attributes"]["group"] == list(GROUPS)
-            and 0 < float(info["slice_thickness_mm"]) <= 1000
-            and all(1 <= int(defaults[key]) <= 1000 for key in ("mask_steps", "image_steps"))
-            and 0 <= float(defaults["guidance_scale"]) <= 20
+            and (_kind(info) == SEGMENTER or _generates(info))
         )
-    except (ValueError, LookupError, TypeError, OverflowError, RecursionError):
+    except (ValueError, LookupError, TypeError, AttributeError, OverflowError, RecursionError):
         return None
     return info if fits else None
 
 
-def _verify_files(path: Path, files: Mapping[str, Any]) -> None:
+def _kind(info: Mapping[str, Any]) -> str:
+    # The first models had one kind only, and do not name it.
+    kind = info.get("kind", GENERATOR)
+    return str(kind) if kind in NETWORKS else GENERATOR
+
+
+def _generates(info: Mapping[str, Any]) -> bool:
+    """Whether there is all that a generator must say of itself."""
+    defaults = info["defaults"]
+    return bool(
+        info.get("kind", GENERATOR) == GENERATOR
+        and info["attributes"]["phase"] == list(PHASES)
+        and info["attributes"]["group"] == list(GROUPS)
+        and 0 < float(info["slice_thickness_mm"]) <= 1000
+        and all(1 <= int(defaults[key]) <= 1000 for key in ("mask_steps", "image_steps"))
+        and 0 <= float(defaults["guidance_scale"]) <= 20
+    )
+
+
+def _verify_files(path: Path, files: Mapping[str, Any], kind: str) -> None:
     for stranger in _strangers(path, files):
         raise CardiacError(f"{path} holds {stranger}; remove it.", "bad_model")
-    for name in REQUIRED_FILES:
+    for name in REQUIRED_FILES[kind]:
         if name not in files:
             raise CardiacError(f"{path / BUNDLE_FILE} does not list {name}; get the model anew.", "bad_model")
     for name, expected in files.items():

@@ -13,6 +13,7 @@ ErrorCode = Literal[
     "missing_dependency",
     "no_device",
     "out_of_memory",
+    "too_few_pass",
     "training_failed",
 ]
 

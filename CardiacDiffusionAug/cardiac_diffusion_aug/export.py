@@ -62,6 +62,10 @@ COLUMNS = (
     "model_sha256",
     "steps",
     "guidance_scale",
+    "checks",
+    "draws",
+    "rejected",
+    *(f"dice_{structure.key}" for structure in STRUCTURES),
     "kept",
 )
 
@@ -118,8 +122,8 @@ class DatasetWriter:
             files = self.files(name)
             write_whole(self.folder / UNFINISHED, name.encode())
             try:
-                _write_stack(image, Path(files["image"]))
-                _write_stack(mask, Path(files["mask"]))
+                write_stack(image, Path(files["image"]))
+                write_stack(mask, Path(files["mask"]))
                 append_line(self.folder / MANIFEST, _csv_line([row[column] for column in COLUMNS]))
             except BaseException:
                 self._remove_files(name)
@@ -152,7 +156,7 @@ class DatasetWriter:
         begun = part_of(self.folder / DATASET)
         if not self.folder.is_dir() or all(path == begun for path in self.folder.iterdir()):
             return []
-        self._require_permission(resume, overwrite)
+        require_permission(self.folder, self.settings, resume, overwrite)
         names = [row[0] for row in self._rows()]
         self._remove_unfinished(names)
         if not overwrite:
@@ -162,33 +166,6 @@ class DatasetWriter:
         for leftover in (MANIFEST, PREVIEW):
             (self.folder / leftover).unlink(missing_ok=True)
         return []
-
-    def _require_permission(self, resume: bool, overwrite: bool) -> None:
-        earlier = self._earlier_settings()
-        if earlier is None:
-            raise CardiacError(
-                f"{self.folder} holds files that this program did not make; choose an empty folder.", "bad_output"
-            )
-        if not resume and not overwrite:
-            raise CardiacError(
-                f"{self.folder} holds an earlier run; choose another folder, or add --resume to go on with it "
-                "or --overwrite to replace it.",
-                "bad_output",
-            )
-        if resume and earlier != self.settings:
-            differing = [name for name in self.settings if earlier.get(name) != self.settings[name]]
-            raise CardiacError(
-                f"{self.folder} was made with another {', '.join(differing) or 'setting'}; resume with the same "
-                "settings, or choose another folder.",
-                "bad_output",
-            )
-
-    def _earlier_settings(self) -> dict[str, Any] | None:
-        try:
-            settings = json.loads((self.folder / DATASET).read_bytes())[MADE_BY]
-        except (OSError, ValueError, LookupError, TypeError, RecursionError):
-            return None
-        return settings if isinstance(settings, dict) else None
 
     def _rows(self) -> Iterator[list[str]]:
         """The manifest's lines without its head; one that a crash tore is left out.
@@ -258,6 +235,46 @@ class DatasetWriter:
         return _on_model_grid(image, mask)
 
 
+def require_permission(folder: Path, settings: Mapping[str, Any], resume: bool, overwrite: bool) -> None:
+    """Check that a folder which is not empty may be written to.
+
+    Args:
+        folder: with the results of an earlier run, perhaps.
+        settings: of this run, as they come back from JSON.
+        resume, overwrite: what the user allows.
+
+    Raises:
+        CardiacError: the folder holds something else, or an earlier run that must not be touched.
+    """
+    earlier = earlier_settings(folder)
+    if earlier is None:
+        raise CardiacError(
+            f"{folder} holds files that this program did not make; choose an empty folder.", "bad_output"
+        )
+    if not resume and not overwrite:
+        raise CardiacError(
+            f"{folder} holds an earlier run; choose another folder, or add --resume to go on with it "
+            "or --overwrite to replace it.",
+            "bad_output",
+        )
+    if resume and earlier != settings:
+        differing = [name for name in settings if earlier.get(name) != settings[name]]
+        raise CardiacError(
+            f"{folder} was made with another {', '.join(differing) or 'setting'}; resume with the same "
+            "settings, or choose another folder.",
+            "bad_output",
+        )
+
+
+def earlier_settings(folder: Path) -> dict[str, Any] | None:
+    """What the data set in a folder was made with, or None where this program did not make it."""
+    try:
+        settings = json.loads((folder / DATASET).read_bytes())[MADE_BY]
+    except (OSError, ValueError, LookupError, TypeError, RecursionError):
+        return None
+    return settings if isinstance(settings, dict) else None
+
+
 def _csv_line(values: Sequence[Any]) -> bytes:
     buffer = io.StringIO()
     csv.writer(buffer, lineterminator="\n").writerow(["" if value is None else value for value in values])
@@ -272,8 +289,13 @@ def _is_plain(name: str) -> bool:
     return name != "" and "\0" not in name and Path(name).name == name
 
 
-def _write_stack(stack: sitk.Image, path: Path) -> None:
+def write_stack(stack: sitk.Image, path: Path) -> None:
     size = NIFTI_HEADER + stack.GetNumberOfPixels() * stack.GetSizeOfPixelComponent()
+    """Write an image as compressed NIfTI; the file appears whole or not at all.
+
+    Raises:
+        OSError: it could not be written, such as on a full disk.
+    """
     with whole(path) as part:
         try:
             sitk.WriteImage(stack, str(part), useCompression=True)

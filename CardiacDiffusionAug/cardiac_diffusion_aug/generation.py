@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from .attributes import GROUPS, PHASES, Attributes
-from .bundle import DEFAULT_MODEL, Bundle, load_bundle
+from .bundle import DEFAULT_MODEL, GENERATOR, Bundle, load_bundle
 from .devices import choose_device, is_out_of_memory, suggested_batch_size, use_bfloat16
 from .diffusion.sampling import case_noise, guided, sample
 from .errors import CardiacError
@@ -42,6 +42,9 @@ class GeneratedCase:
         image: (128, 128) uint8; 0 and 255 stand for the 1st and 99th percentile of a scan around the heart.
         mask: (128, 128) uint8 labels: 0 background, 1 LV cavity, 2 myocardium, 3 RV cavity.
         spacing: pixel size along columns and rows, and slice thickness, in mm.
+        draws: masks and images that were drawn until this one passed; 1 where nothing was checked.
+        rejected: why the others failed.
+        dice: agreement of what a segmenter finds in the image with the mask, by structure; empty where not checked.
     """
 
     case: int
@@ -51,6 +54,9 @@ class GeneratedCase:
     image: GreyArray
     mask: LabelArray
     spacing: tuple[float, float, float]
+    draws: int = 1
+    rejected: tuple[str, ...] = ()
+    dice: Mapping[str, float] = field(default_factory=dict)
 
     def stacks(self) -> tuple[sitk.Image, sitk.Image]:
         """Image and mask as `SimpleITK` stacks of one slice, with spacing."""
@@ -89,7 +95,7 @@ class Generator:
         batch_size: int | None = None,
         notify: Callable[[str], None] = lambda message: None,
     ) -> None:
-        self.bundle = model if isinstance(model, Bundle) else load_bundle(model)
+        self.bundle = model if isinstance(model, Bundle) else load_bundle(model, GENERATOR)
         self.device = choose_device(device)
         self.bfloat16 = use_bfloat16(precision, self.device)
         self.notify = notify
@@ -129,23 +135,32 @@ class Generator:
             Cases in order of case and variation.
         """
         wanted = (pair for case in range(count) for pair in ((case, v) for v in range(variations)) if not skip(*pair))
-        spacing = (GRID_SPACING, GRID_SPACING, float(self.bundle.info["slice_thickness_mm"]))
         masks: dict[int, LabelArray] = {}
         for batch in _batches(wanted, lambda: self.batch_size):
             cases = sorted({case for case, _ in batch})
             missing = [case for case in cases if case not in masks]
             made = dict(zip(missing, self.masks(seed, missing, attributes, check), strict=True))
             masks = {case: made[case] if case in made else masks[case] for case in cases}
-            noise = [self._image_noise(seed, case, variation) for case, variation in batch]
+            noise = [image_noise(seed, case, FIRST_IMAGE_STREAM + variation) for case, variation in batch]
             images = self.images([masks[case] for case, _ in batch], noise, [attributes] * len(batch), check)
             for (case, variation), image in zip(batch, images, strict=True):
-                yield GeneratedCase(case, variation, seed, attributes, image, masks[case], spacing)
+                yield GeneratedCase(case, variation, seed, attributes, image, masks[case], self.spacing)
+
+    @property
+    def spacing(self) -> tuple[float, float, float]:
+        """Pixel size along columns and rows, and slice thickness, in mm."""
+        return GRID_SPACING, GRID_SPACING, float(self.bundle.info["slice_thickness_mm"])
 
     @torch.inference_mode()
     def masks(
-        self, seed: int, cases: Sequence[int], attributes: Attributes, check: Callable[[], None] = lambda: None
+        self,
+        seed: int,
+        cases: Sequence[int],
+        attributes: Attributes,
+        check: Callable[[], None] = lambda: None,
+        streams: Sequence[int] | None = None,
     ) -> list[LabelArray]:
-        """Masks (128, 128) of cases.
+        """Masks (128, 128) of cases, each from the first stream of its noise, or from those given.
 
         They are made in float32 and in chunks of one fixed size, so that a mask is the same to the bit whatever
         else is made beside it.
@@ -153,10 +168,11 @@ class Generator:
         chunk = 1 if self.device.type == "cpu" else GPU_MASK_CHUNK
         result: list[LabelArray] = []
         shape = (CHANNELS, GRID_SIZE // 2, GRID_SIZE // 2)
+        draws = list(zip(cases, streams or [MASK_STREAM] * len(cases), strict=True))
         for first in range(0, len(cases), chunk):
-            part = list(cases[first : first + chunk])
+            part = draws[first : first + chunk]
             padded = part + part[-1:] * (chunk - len(part))
-            noise = torch.stack([case_noise(seed, case, MASK_STREAM, shape) for case in padded])
+            noise = torch.stack([case_noise(seed, case, stream, shape) for case, stream in padded])
             rows = attribute_rows([attributes] * chunk).to(self.device)
             denoiser = self._guided(lambda x, s, a: self._masks(x, s, a), rows)
             made = sample(denoiser, self._to_device(noise), self._schedulers["mask_scheduler"], self.mask_steps, check)
@@ -215,9 +231,6 @@ class Generator:
             lambda x, sigma: network(x, sigma, rows), lambda x, sigma: network(x, sigma, nothing), self.guidance_scale
         )
 
-    def _image_noise(self, seed: int, case: int, variation: int) -> Tensor:
-        return case_noise(seed, case, FIRST_IMAGE_STREAM + variation, (1, GRID_SIZE, GRID_SIZE))
-
     def _ready(self, part: str) -> Any:
         network: Any = self.bundle.network(part)
         return network.to(self.device, memory_format=torch.channels_last)
@@ -235,6 +248,11 @@ class Generator:
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
         self.notify(f"Memory of {self.device} ran out; going on with {self.batch_size} images at a time.")
+
+
+def image_noise(seed: int, case: int, stream: int) -> Tensor:
+    """The noise (1, 128, 128) that an image is made from."""
+    return case_noise(seed, case, stream, (1, GRID_SIZE, GRID_SIZE))
 
 
 def attribute_rows(attributes: Sequence[Attributes]) -> Tensor:

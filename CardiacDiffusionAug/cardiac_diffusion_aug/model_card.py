@@ -8,6 +8,8 @@ from typing import Any
 from torch import nn
 
 TRAINED_BY = {"mask_denoiser": "train-masks", "image_denoiser": "train-images"}
+UNLISTED = ("weight_decay", "gradient_clip", "keep_best")
+"""Of a recipe, what no option sets."""
 
 
 def model_card(info: Mapping[str, Any], networks: Mapping[str, nn.Module]) -> str:
@@ -48,14 +50,51 @@ def model_card(info: Mapping[str, Any], networks: Mapping[str, nn.Module]) -> st
     return "\n\n".join(parts) + "\n"
 
 
+def segmenter_card(info: Mapping[str, Any], network: nn.Module) -> str:
+    """Markdown text for a segmenter.
+
+    Args:
+        info: as in `bundle.json`.
+        network: for its size.
+    """
+    training = info["training"]
+    split, recipe, last = training["facts"]["split"], training["recipe"], training["history"][-1]
+    count = sum(p.numel() for p in network.parameters()) / 1e6
+    options = " ".join(f"--{n.replace('_', '-')} {v}" for n, v in training["options"].items())
+    dice = f"{1 - last['validation_loss']:.3f}" if last["validation_loss"] is not None else "not measured"
+    parts = [
+        f"# {info['name']} {info['version']}",
+        "A U-Net (MONAI's DynUNet, the shape of nnU-Net) that labels the left ventricle (LV), its myocardium (MYO) and "
+        "the right ventricle (RV) in short-axis cine MR. It works on single slices, in two passes: one over the whole "
+        "field of view finds the heart, one around it finds the outlines.",
+        "## Intended use",
+        "Segmentation research, teaching, and judging made images. Not for diagnosis.",
+        "## Data",
+        f"{training['data']}. {training['facts']['slices']} slices train. Synthetic slices: "
+        f"{training['synthetic'] or 'none'}. Validation patients: rule `{split['rule']}`; they chose the snapshot.\n\n"
+        f"- {len(split['train'])} training patients: {_names(split['train'])}\n"
+        f"- {len(split['validation'])} validation patients: {_names(split['validation'])}",
+        "## Network and recipe",
+        f"{count:.1f} M parameters; the snapshot of the best validation Dice, at step {training['step']} of "
+        f"{recipe['steps']} steps of {recipe['batch_size']} windows; Dice and cross-entropy loss; strong traditional "
+        f"augmentation. Mean Dice of the three structures over volumes of validation patients, around the heart on the "
+        f"model's grid: {dice}. Made by\n\n    cardiac-diffusion-aug train-unet --data ACDC --output FOLDER {options}",
+        *([training["note"]] if training["note"] else []),
+        "## Limits",
+        "One centre, one vendor, adults. Slices beyond the base and other views are what it was not taught. A scan "
+        "that does not look like short-axis cine is left unlabelled, with a warning.",
+        f"## License\n\n{info['license']}, the terms of the training data.",
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
 def _network_text(part: str, network: nn.Module, training: Mapping[str, Any]) -> str:
     count = sum(p.numel() for p in network.parameters()) / 1e6
     recipe, last = training["recipe"], training["history"][-1]
     flags = {
         name: value
         for name, value in recipe.items()
-        if name not in ("weight_decay", "gradient_clip")
-        and (name != "half_resolution_steps" or part == "image_denoiser")
+        if name not in UNLISTED and (name != "half_resolution_steps" or part == "image_denoiser")
     }
     options = " ".join(f"--{name.replace('_', '-')} {value}" for name, value in flags.items())
     rule = training["facts"]["split"]["rule"]

@@ -25,6 +25,7 @@ class Case:
         order: the label order that the data set states.
         frame: index into the fourth axis of 4D files.
         phase, group: as in `Attributes`, None when unknown.
+        window: grey levels that stand for -1 and 1, where the data set states them.
         facts: further facts by name, such as vendor and centre.
     """
 
@@ -36,6 +37,7 @@ class Case:
     frame: int | None = None
     phase: str | None = None
     group: str | None = None
+    window: tuple[float, float] | None = None
     facts: dict[str, str] = field(default_factory=dict)
 
     @property

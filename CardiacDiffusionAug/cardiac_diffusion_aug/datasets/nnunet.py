@@ -20,6 +20,8 @@ from .tables import Row, index_rows, read_table
 NAME = "nnunet"
 DESCRIPTION = "nnU-Net v2 raw (imagesTr, labelsTr and dataset.json)"
 
+MADE_BY, OWN_WINDOW = "cardiac_diffusion_aug", (0.0, 255.0)
+"""What this program's own data sets hold, and the grey levels that stand for -1 and 1 in them."""
 IMAGES, LABELS, DATASET, MANIFEST = "imagesTr", "labelsTr", "dataset.json", "manifest.csv"
 
 
@@ -40,10 +42,11 @@ def cases(root: Path) -> Iterator[Case]:
     masks = files_by_stem(root / LABELS, (ending,)) if (root / LABELS).is_dir() else {}
     require_images(masks, images, root / IMAGES)
     manifest = _manifest(root / MANIFEST)
+    window = OWN_WINDOW if MADE_BY in description else None
     for name, image in images.items():
         row = manifest.get(name, {})
         if row.get("kept", "").lower() != "no":
-            yield _case(name, image, masks.get(name), order, row)
+            yield _case(name, image, masks.get(name), order, row, window)
 
 
 def _order(description: dict[str, Any], path: Path) -> LabelOrder:
@@ -71,7 +74,9 @@ def _manifest(path: Path) -> dict[str, Row]:
     return index_rows(rows, "name", path) if rows and {"name", "patient"} <= rows[0].keys() else {}
 
 
-def _case(name: str, image: Path, mask: Path | None, order: LabelOrder, row: Row) -> Case:
+def _case(
+    name: str, image: Path, mask: Path | None, order: LabelOrder, row: Row, window: tuple[float, float] | None
+) -> Case:
     patient, phase = patient_and_phase(name)
     told, group = row.get("phase"), row.get("group")
     return Case(
@@ -82,4 +87,5 @@ def _case(name: str, image: Path, mask: Path | None, order: LabelOrder, row: Row
         order=order,
         phase=told if told in PHASES else phase,
         group=group if group in GROUPS else None,
+        window=window,
     )

@@ -34,7 +34,9 @@ from .case import Case, LoadedCase
 
 PACK_SIZE = 176
 """Wider than the model's grid, so that turned and shifted slices still show real anatomy at their corners."""
-PACK_VERSION = 1
+WIDE_PACK_SIZE = 256
+"""A whole field of view, for a network that must find the heart in it."""
+PACK_VERSION = 2
 GREY_LEVELS = 255
 
 
@@ -43,8 +45,8 @@ class SlicePack:
     """Slices of a data set, and their table.
 
     Attributes:
-        images: (N, 176, 176) uint8; 0 and 255 are the 1st and 99th percentile of the stack around the heart.
-        masks: (N, 176, 176) uint8 labels.
+        images: (N, S, S) uint8; 0 and 255 are the 1st and 99th percentile of the stack around the heart.
+        masks: (N, S, S) uint8 labels.
         attributes: (N, 3) float32 rows of phase index, group index and level; -1 where unknown.
         patients: patient of each slice.
         cases: case of each slice.
@@ -98,6 +100,7 @@ def pack_cases(
     cases: Sequence[Case],
     cache: Path | None = None,
     progress: Callable[[int, int], None] = lambda done, total: None,
+    size: int = PACK_SIZE,
 ) -> SlicePack:
     """The labelled cases as a pack, from the cache where their files did not change.
 
@@ -105,12 +108,13 @@ def pack_cases(
         cases: cases of one data set; those without a mask are left out.
         cache: folder of the cache, by default `cache_folder()`.
         progress: called with the number of cases done and in all.
+        size: pixels of 1.5 mm along each side of a packed slice.
 
     Raises:
         CardiacError: no case has a labelled heart, or a case cannot be read.
     """
     labelled = [case for case in cases if case.labelled]
-    path = (cache or cache_folder()) / f"slices-{fingerprint(labelled)}.npz"
+    path = (cache or cache_folder()) / f"slices-{fingerprint(labelled, size)}.npz"
     if path.is_file():
         try:
             return SlicePack.load(path)
@@ -118,7 +122,7 @@ def pack_cases(
             pass  # A damaged cache is only a lost shortcut; it is written anew below.
     parts = []
     for index, case in enumerate(labelled):
-        part = _pack_case(case.load())
+        part = _pack_case(case.load(), size)
         if part is not None:
             parts.append(part)
         progress(index + 1, len(labelled))
@@ -131,11 +135,19 @@ def pack_cases(
     return pack
 
 
-def fingerprint(cases: Sequence[Case]) -> str:
+def fingerprint(cases: Sequence[Case], size: int = PACK_SIZE) -> str:
     """Changes when a file of the cases does, or the way of packing."""
-    rows: list[object] = [PACK_VERSION, PACK_SIZE]
+    rows: list[object] = [PACK_VERSION, size]
     for case in cases:
-        row: list[object] = [case.name, case.patient, case.phase, case.group, case.frame, sorted(case.order.items())]
+        row: list[object] = [
+            case.name,
+            case.patient,
+            case.phase,
+            case.group,
+            case.frame,
+            case.window,
+            sorted(case.order.items()),
+        ]
         for path in (case.image_path, case.mask_path):
             if path is not None and path.is_file():
                 row += [str(path.resolve()), path.stat().st_size, path.stat().st_mtime_ns]
@@ -143,18 +155,18 @@ def fingerprint(cases: Sequence[Case]) -> str:
     return hashlib.sha256(json.dumps(rows).encode()).hexdigest()[:16]
 
 
-def _pack_case(loaded: LoadedCase) -> SlicePack | None:
+def _pack_case(loaded: LoadedCase, size: int) -> SlicePack | None:
     assert loaded.mask is not None
     mask = sitk.GetArrayViewFromImage(loaded.mask)
     if not mask.any():
         return None
-    grid = grid_around(loaded.image, heart_center(mask), PACK_SIZE)
+    grid = grid_around(loaded.image, heart_center(mask), size)
     images = resample_image(loaded.image, grid)
-    margin = (PACK_SIZE - GRID_SIZE) // 2
+    margin = (size - GRID_SIZE) // 2
     case = loaded.case
     require_finite(images, case.name)
     inner = images[:, margin:-margin, margin:-margin]
-    images = rescale(images, intensity_window(inner, case.name))
+    images = rescale(images, case.window or intensity_window(inner, case.name))
     levels = [-1.0 if level is None else level for level in loaded.levels()]
     phase = -1 if case.phase is None else PHASES.index(case.phase)
     group = -1 if case.group is None else GROUPS.index(case.group)

@@ -7,7 +7,10 @@ from .bundle import BuildBundle
 from .generate import Generate
 from .synthesize import Synthesize
 from .train import TrainImages, TrainMasks
+from .train_unet import TrainUnet
 
 __all__ = ["JOBS", "Context", "Job"]
 
-JOBS: dict[str, type[Job]] = {job.NAME: job for job in (Generate, Synthesize, TrainMasks, TrainImages, BuildBundle)}
+JOBS: dict[str, type[Job]] = {
+    job.NAME: job for job in (Generate, Synthesize, TrainMasks, TrainImages, BuildBundle, TrainUnet)
+}

@@ -13,9 +13,12 @@ import types
 import typing
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from ..errors import Cancelled, CardiacError, shown
+
+if TYPE_CHECKING:
+    from ..segmentation import Segmenter
 
 
 def option(
@@ -46,11 +49,11 @@ class Context:
     """What a running job reports to; the two doors make their own.
 
     Attributes:
-        models: generators kept warm between jobs, by name and device.
+        models: what is kept warm between jobs, by kind: its key and the model.
     """
 
     def __init__(self) -> None:
-        self.models: dict[Any, Any] = {}
+        self.models: dict[str, tuple[Any, Any]] = {}
         self.cancelled: Callable[[], bool] = lambda: False
 
     def progress(self, done: int, total: int, message: str = "") -> None:
@@ -61,6 +64,16 @@ class Context:
 
     def say(self, message: str) -> None:
         """A sentence that the user should know."""
+
+    def warm(self, kind: str, key: Any, load: Callable[[], Any]) -> Any:
+        """A model that is loaded already, or is loaded now.
+
+        There is one of each kind at a time, since memory is what jobs fail for.
+        """
+        if kind not in self.models or self.models[kind][0] != key:
+            self.models.pop(kind, None)
+            self.models[kind] = (key, load())
+        return self.models[kind][1]
 
     def check(self) -> None:
         """Raise `Cancelled` when the job should end."""
@@ -183,3 +196,14 @@ def _as(kind: type, value: Any) -> Any:
     if isinstance(result, float) and not math.isfinite(result):
         raise ValueError(value)
     return result
+
+
+def warm_segmenter(context: Context, model: str, device: str, precision: str) -> Segmenter:
+    """The segmentation network of a model, kept warm in the context."""
+    from ..bundle import SEGMENTER, load_bundle
+    from ..segmentation import Segmenter
+
+    bundle = load_bundle(model, SEGMENTER)
+    key = (bundle.sha256, device, precision)
+    segmenter: Segmenter = context.warm(SEGMENTER, key, lambda: Segmenter(bundle, device, precision))
+    return segmenter

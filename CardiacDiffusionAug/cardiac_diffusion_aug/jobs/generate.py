@@ -8,9 +8,13 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from ..attributes import GROUPS, PHASES, Attributes, parse_level
 from ..errors import CardiacError
-from .base import Context, Job, option
+from .base import Context, Job, option, warm_segmenter
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from ..export import DatasetWriter
+    from ..filtering import Judge
     from ..generation import GeneratedCase, Generator
 
 
@@ -49,15 +53,15 @@ class SamplingJob(Job):
 
     def generator(self, context: Context) -> Generator:
         """The model, kept warm in the context."""
-        from ..bundle import load_bundle
+        from ..bundle import GENERATOR, load_bundle
         from ..generation import Generator
 
-        bundle = load_bundle(self.model)
-        key = (bundle.sha256, self.device, self.precision)
-        if key not in context.models:
-            context.models.clear()  # One model at a time, since memory is what jobs fail for.
-            context.models[key] = Generator(bundle, self.device, self.precision)
-        generator: Generator = context.models[key]
+        bundle = load_bundle(self.model, GENERATOR)
+        generator: Generator = context.warm(
+            GENERATOR,
+            (bundle.sha256, self.device, self.precision),
+            lambda: Generator(bundle, self.device, self.precision),
+        )
         generator.configure(self.steps, self.guidance_scale, self.batch_size)
         generator.notify = context.say
         return generator
@@ -102,41 +106,63 @@ class Generate(SamplingJob):
     HELP: ClassVar[str] = "make labelled slices from noise"
 
     count: int = option(8, "number of masks; each gets --variations images", minimum=1, maximum=10**8)
+    filter: bool = option(
+        True, "keep only masks that are anatomically sound and images that fit them; others are redrawn"
+    )
+    filter_model: str = option("acdc-unet", "segmentation model that looks for the mask in the image")
 
     def run(self, context: Context) -> dict[str, Any]:
         """Make the cases and write each as soon as it is ready."""
         from ..export import DatasetWriter
 
-        context.progress(0, self.count * self.variations, "loading the model")
-        generator = self.generator(context)
-        writer = DatasetWriter(self.output, self.settings(generator), self.resume, self.overwrite)
-        facts = self.facts(generator)
         total = self.count * self.variations
+        context.progress(0, total, "loading the model")
+        generator = self.generator(context)
+        judge = self._judge(context) if self.filter else None
+        settings = {**self.settings(generator), "filter": judge.segmenter.bundle.sha256 if judge else None}
+        writer = DatasetWriter(self.output, settings, self.resume, self.overwrite)
+        facts = {**self.facts(generator), "checks": judge.CHECKS if judge else ""}
         # An earlier run may have made more than are asked for now.
         done = min(writer.count, total)
+        redrawn = 0
         context.progress(done, total)
         try:
-            for made in generator.generate(
-                self.count,
-                self.seed,
-                self.attributes,
-                self.variations,
-                skip=lambda case, variation: self._name(case, variation) in writer.done,
-                check=context.check,
-            ):
+            for made in self._cases(generator, judge, writer, context):
                 context.check()
                 self._write(made, writer, facts, context)
-                done += 1
+                done, redrawn = done + 1, redrawn + (made.draws > 1)
                 context.progress(done, total)
         finally:
             preview = writer.finish()
+        if redrawn:
+            context.say(f"{redrawn} of {done} cases were drawn again because the first draw failed a check.")
         return {"output": str(self.output), "preview": str(preview), "cases": writer.count}
 
-    def _write(self, made: GeneratedCase, writer: Any, facts: dict[str, Any], context: Context) -> None:
+    def _judge(self, context: Context) -> Judge:
+        from ..filtering import Judge
+
+        return Judge(warm_segmenter(context, self.filter_model, self.device, self.precision))
+
+    def _cases(
+        self, generator: Generator, judge: Judge | None, writer: DatasetWriter, context: Context
+    ) -> Iterator[GeneratedCase]:
+        def skip(case: int, variation: int) -> bool:
+            return self._name(case, variation) in writer.done
+
+        asked = (self.count, self.seed, self.attributes, self.variations, skip, context.check)
+        if judge is None:
+            return generator.generate(*asked)
+        from ..filtering import generate_filtered
+
+        return generate_filtered(generator, judge, *asked)
+
+    def _write(self, made: GeneratedCase, writer: DatasetWriter, facts: dict[str, Any], context: Context) -> None:
         name = self._name(made.case, made.variation)
         own = {"patient": f"synthetic{self.seed}-{made.case:06d}", "case": made.case, "variation": made.variation}
-        writer.add(name, *made.stacks(), {**facts, **own})
-        context.result({"name": name, **writer.files(name), **facts, **own})
+        dice = {f"dice_{key}": round(value, 4) for key, value in made.dice.items()}
+        told = {"draws": made.draws, "rejected": "; ".join(made.rejected), **dice}
+        writer.add(name, *made.stacks(), {**facts, **own, **told})
+        context.result({"name": name, **writer.files(name), **facts, **own, **told})
 
     def _name(self, case: int, variation: int) -> str:
         return f"synthetic{self.seed}_{case:06d}" + (f"_v{variation:03d}" if self.variations > 1 else "")

@@ -1,22 +1,29 @@
-"""The jobs that train the two networks on real patients."""
+"""The jobs that train the networks of a generator on real patients, and what they share with other trainings."""
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+import dataclasses
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from ..errors import CardiacError
-from .base import Context, Job, option
+from .base import Context, Job, option, options
 
 if TYPE_CHECKING:
+    from torch import nn
+
     from ..datasets.pack import SlicePack
+    from ..datasets.splits import Split
     from ..training.loop import Recipe, Task
 
 
 @dataclass(kw_only=True)
 class TrainingJob(Job):
-    """Parameters that both trainings share."""
+    """Parameters that all trainings share."""
+
+    WIDE: ClassVar[bool] = False
+    """Whether slices show the whole field of view."""
 
     data: Path = option(..., "data set of real patients; its layout is recognized")
     output: Path = option(..., "folder of the snapshots")
@@ -25,13 +32,15 @@ class TrainingJob(Job):
         "fraction 0.2",
         "which patients validate: 'fraction 0.2', 'mod 5 == 4' on the patient's number, 'list FILE', or 'none'",
     )
+    patients: str | None = option(
+        None, "of the others, those that train: how many ('8'), which share ('0.1'), or a file with a name a line; all"
+    )
     seed: int = option(0, "of weights, order, noise and deformations", minimum=0, maximum=2**32 - 1)
     batch_size: int = option(16, "samples a step over all devices", minimum=1, maximum=4096)
     learning_rate: float = option(5e-4, "of AdamW after warm-up", minimum=1e-7, maximum=1)
     warmup_steps: int = option(200, "steps over which the learning rate rises", minimum=0, maximum=10**6)
     cooldown: float = option(0.25, "last share of the steps, over which the learning rate falls", minimum=0, maximum=1)
     ema_decay: float = option(0.999, "of the moving average of the weights", minimum=0, maximum=0.99999)
-    drop_attributes: float = option(0.3, "chance that attributes are hidden", minimum=0, maximum=1)
     snapshot_minutes: float = option(5.0, "time between snapshots", minimum=0.01, maximum=1440)
     device: str = option("auto", "auto, cuda, mps or cpu; use accelerate launch for several")
     precision: str = option("auto", "bfloat16 where it is fast", choices=("auto", "bf16", "fp32"))
@@ -39,20 +48,37 @@ class TrainingJob(Job):
 
     def run(self, context: Context) -> dict[str, Any]:
         """Read the data, train, and leave snapshots."""
-        from ..training.loop import train
         from ..training.snapshots import latest_snapshot
 
-        if not self.resume and latest_snapshot(self.output) is not None:
+        self.require_resumable(self.output)
+        training, validation, facts = self.packs(context)
+        self.train(self.task(training, validation), self.recipe(), self.output, facts, context)
+        snapshot = latest_snapshot(self.output)
+        assert snapshot is not None
+        return {"snapshot": str(snapshot), "sheet": str(snapshot / "sheet.png")}
+
+    def require_resumable(self, folder: Path) -> None:
+        """Refuse a folder with snapshots, unless they are to be gone on from.
+
+        Raises:
+            CardiacError: it has, and they are not.
+        """
+        from ..training.snapshots import latest_snapshot
+
+        if not self.resume and latest_snapshot(folder) is not None:
             raise CardiacError(
-                f"{self.output} holds the snapshots of an earlier training; add --resume, or choose another folder.",
+                f"{folder} holds the snapshots of an earlier training; add --resume, or choose another folder.",
                 "bad_output",
             )
-        training, validation, facts = self._packs(context)
-        task = self.task(training, validation)
-        train(
+
+    def train(self, task: Task, recipe: Recipe, folder: Path, facts: dict[str, Any], context: Context) -> nn.Module:
+        """Train a task in a folder of snapshots, and return its network with the averaged weights."""
+        from ..training.loop import train
+
+        return train(
             task,
-            self.recipe(),
-            self.output,
+            recipe,
+            folder,
             device=self.device,
             precision=self.precision,
             resume=self.resume,
@@ -60,31 +86,29 @@ class TrainingJob(Job):
             report=lambda state: context.progress(state.step, state.steps, state.message),
             check=context.check,
         )
-        snapshot = latest_snapshot(self.output)
-        assert snapshot is not None
-        return {"snapshot": str(snapshot), "sheet": str(snapshot / "sheet.png")}
 
     def recipe(self) -> Recipe:
         """How to train."""
         from ..training.loop import Recipe
 
-        shared = ("steps", "seed", "batch_size", "learning_rate", "warmup_steps", "cooldown", "ema_decay")
-        more = ("drop_attributes", "snapshot_minutes")
-        return Recipe(**{name: getattr(self, name) for name in (*shared, *more)})
+        names = {field.name for field in dataclasses.fields(Recipe)} & {field.name for field in options(type(self))}
+        return Recipe(**{name: getattr(self, name) for name in names})
 
     def task(self, training: SlicePack, validation: SlicePack) -> Task:
         """What to train."""
         raise NotImplementedError
 
-    def _packs(self, context: Context) -> tuple[SlicePack, SlicePack, dict[str, Any]]:
+    def packs(self, context: Context) -> tuple[SlicePack, SlicePack, dict[str, Any]]:
+        """Slices that train and that validate, and where they come from."""
         from ..datasets import read_cases
-        from ..datasets.pack import pack_cases
+        from ..datasets.pack import PACK_SIZE, WIDE_PACK_SIZE, pack_cases
         from ..datasets.splits import split_patients
 
         reader, cases = read_cases(self.data)
         context.say(f"{self.data} was read as {reader.DESCRIPTION}.")
-        pack = pack_cases(cases, progress=lambda done, total: context.progress(done, total, "reading"))
-        split = split_patients(sorted(set(pack.patients.tolist())), self.split, self.seed)
+        size = WIDE_PACK_SIZE if self.WIDE else PACK_SIZE
+        pack = pack_cases(cases, progress=lambda d, n: context.progress(d, n, "reading"), size=size)
+        split = self.chosen(split_patients(sorted(set(pack.patients.tolist())), self.split, self.seed))
         training, validation = pack.of_patients(split.train), pack.of_patients(split.validation)
         context.say(
             f"{len(split.train)} patients ({len(training)} slices) train, "
@@ -93,9 +117,24 @@ class TrainingJob(Job):
         facts = {"reader": reader.NAME, "slices": len(training), "split": asdict(split)}
         return training, validation, facts
 
+    def chosen(self, split: Split) -> Split:
+        """The split with those of its training patients alone that are asked for."""
+        if self.patients is None:
+            return split
+        from ..datasets.splits import take_patients
+
+        return replace(split, train=take_patients(split.train, self.patients, self.seed))
+
 
 @dataclass(kw_only=True)
-class TrainMasks(TrainingJob):
+class GeneratorTraining(TrainingJob):
+    """Parameters that the trainings of both networks of a generator share."""
+
+    drop_attributes: float = option(0.3, "chance that attributes are hidden", minimum=0, maximum=1)
+
+
+@dataclass(kw_only=True)
+class TrainMasks(GeneratorTraining):
     """Stage 1: outlines from noise."""
 
     NAME: ClassVar[str] = "train-masks"
@@ -113,7 +152,7 @@ class TrainMasks(TrainingJob):
 
 
 @dataclass(kw_only=True)
-class TrainImages(TrainingJob):
+class TrainImages(GeneratorTraining):
     """Stage 2: slices from masks."""
 
     NAME: ClassVar[str] = "train-images"
@@ -122,12 +161,6 @@ class TrainImages(TrainingJob):
     half_resolution_steps: int = option(
         4000, "first steps, at half the resolution for a quarter of the cost", minimum=0, maximum=10**7
     )
-
-    def recipe(self) -> Recipe:
-        """How to train, beginning at half the resolution."""
-        from dataclasses import replace
-
-        return replace(super().recipe(), half_resolution_steps=self.half_resolution_steps)
 
     def task(self, training: SlicePack, validation: SlicePack) -> Task:
         """The image network and its data."""

@@ -13,6 +13,9 @@ from ..datasets.pack import PACK_SIZE
 from ..slices import GRID_SIZE
 
 ELASTIC_NODES = 6
+BIAS_NODES = 4
+BLUR_REACH = 3
+"""Pixels to either side that a blur looks at."""
 
 
 @dataclass(frozen=True)
@@ -34,11 +37,38 @@ class Deformation:
     gamma: float = 0.0
 
 
+@dataclass(frozen=True)
+class Appearance:
+    """How far a slice's grey levels are changed at most, and how often.
+
+    Attributes:
+        chance: of each change, for each slice by itself.
+        gamma: logarithm's change to either side; half of the time of the mirrored grey levels, which moves the bright
+            tones instead of the dark ones.
+        contrast: relative change to either side.
+        brightness: change to either side, in grey levels from 0 to 1.
+        bias: logarithm of a smooth field that the slice is multiplied with, as coils far from the heart leave it.
+        noise: standard deviation, in grey levels from 0 to 1.
+        blur: standard deviation in pixels.
+    """
+
+    chance: float = 0.0
+    gamma: float = 0.0
+    contrast: float = 0.0
+    brightness: float = 0.0
+    bias: float = 0.0
+    noise: float = 0.0
+    blur: float = 0.0
+
+
 NONE = Deformation()
+AS_IT_IS = Appearance()
 
 
-def sampling_points(count: int, amount: Deformation, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-    """Where each pixel of the model's grid is read from in a packed slice.
+def sampling_points(
+    count: int, amount: Deformation, generator: torch.Generator, size: int = PACK_SIZE
+) -> tuple[Tensor, Tensor]:
+    """Where each pixel of the model's grid is read from in a packed slice of `size` pixels along each side.
 
     Returns:
         Points (count, 128, 128, 2) as `grid_sample` takes them, and each sample's magnification (count,).
@@ -58,7 +88,7 @@ def sampling_points(count: int, amount: Deformation, generator: torch.Generator)
     cos, sin = torch.cos(angle) / zoom, torch.sin(angle) / zoom
     turn = torch.stack([torch.stack([cos, -sin], -1), torch.stack([sin, cos], -1)], -2)
     points = torch.einsum("nij,nhwj->nhwi", turn, points - shift[:, None, None])
-    return points / (PACK_SIZE / 2), zoom
+    return points / (size / 2), zoom
 
 
 def read_at(slices: Tensor, points: Tensor, mode: str, outside: float) -> Tensor:
@@ -70,3 +100,39 @@ def change_gamma(images: Tensor, amount: Deformation, generator: torch.Generator
     """Images in [-1, 1] with their mid-tones made lighter or darker."""
     change = (torch.rand(len(images), generator=generator) * 2 - 1) * amount.gamma
     return ((images.clamp(-1, 1) + 1) / 2) ** torch.exp(change).view(-1, 1, 1, 1) * 2 - 1
+
+
+def change_appearance(images: Tensor, amount: Appearance, generator: torch.Generator) -> Tensor:
+    """Images (N, 1, H, W) in [-1, 1] as another scanner, coil or contrast might have shown them."""
+    count = len(images)
+
+    def chosen() -> Tensor:
+        return (torch.rand(count, 1, 1, 1, generator=generator) < amount.chance).float()
+
+    def uniform(limit: float) -> Tensor:
+        return (torch.rand(count, 1, 1, 1, generator=generator) * 2 - 1) * limit * chosen()
+
+    grey = (images.clamp(-1, 1) + 1) / 2
+    grey = _blurred(grey, uniform(amount.blur).abs())
+    field = torch.randn(count, 1, BIAS_NODES, BIAS_NODES, generator=generator) * amount.bias * chosen()
+    grey = grey * F.interpolate(field, grey.shape[2:], mode="bicubic", align_corners=True).exp()
+    mean = grey.mean((2, 3), keepdim=True)
+    grey = (grey - mean) * torch.exp(uniform(math.log1p(amount.contrast))) + mean + uniform(amount.brightness)
+    mirrored = torch.rand(count, 1, 1, 1, generator=generator) < 0.5
+    exponent = torch.exp(uniform(amount.gamma))
+    grey = grey.clamp(0, 1)
+    grey = torch.where(mirrored, 1 - (1 - grey) ** exponent, grey**exponent)
+    strength = uniform(amount.noise).abs()
+    grey = grey + torch.randn(grey.shape, generator=generator) * strength
+    return grey.clamp(0, 1) * 2 - 1
+
+
+def _blurred(images: Tensor, sigma: Tensor) -> Tensor:
+    """Images (N, 1, H, W), each after a Gaussian of its own width (N, 1, 1, 1) in pixels."""
+    place = torch.arange(-BLUR_REACH, BLUR_REACH + 1).float()
+    weights = torch.exp(-place.square() / (2 * sigma.view(-1, 1).square().clamp(min=1e-4)))
+    weights = weights / weights.sum(1, keepdim=True)
+    count, width = weights.shape
+    row = F.pad(images.transpose(0, 1), [BLUR_REACH] * 4, mode="replicate")
+    row = F.conv2d(row, weights.view(count, 1, 1, width), groups=count)
+    return F.conv2d(row, weights.view(count, 1, width, 1), groups=count).transpose(0, 1)

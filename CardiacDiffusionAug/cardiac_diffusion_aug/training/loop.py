@@ -41,6 +41,7 @@ class Recipe:
         drop_attributes: chance that a sample's attributes are hidden from the network.
         seed: of everything random.
         snapshot_minutes: time between snapshots.
+        keep_best: keep the snapshot of the lowest validation loss beside the latest ones.
     """
 
     steps: int
@@ -55,6 +56,7 @@ class Recipe:
     drop_attributes: float = 0.3
     seed: int = 0
     snapshot_minutes: float = 5.0
+    keep_best: bool = False
 
 
 class Task(Protocol):

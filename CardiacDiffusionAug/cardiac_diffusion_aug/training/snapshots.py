@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import shutil
 from collections.abc import Callable
@@ -20,13 +21,33 @@ from ..errors import CardiacError
 N = TypeVar("N", bound=nn.Module)
 PREFIX = "snapshot-"
 KEPT = 2
-UNREADABLE = (OSError, KeyError, TypeError, ValueError, RuntimeError, SafetensorError)
+UNREADABLE = (OSError, LookupError, TypeError, ValueError, RuntimeError, SafetensorError)
 
 
 def latest_snapshot(folder: Path) -> Path | None:
     """The snapshot with the most steps, or None."""
     found = _snapshots(folder)
     return found[-1] if found else None
+
+
+def best_snapshot(folder: Path) -> Path | None:
+    """The snapshot of the lowest validation loss, or the latest where nothing was validated; None where there is none.
+
+    Raises:
+        CardiacError: a snapshot is damaged.
+    """
+    found = _snapshots(folder)
+    losses = [_validation_loss(path) for path in found]
+    lowest = min(losses, default=math.inf)
+    return next((p for p, loss in zip(reversed(found), reversed(losses), strict=True) if loss == lowest), None)
+
+
+def _validation_loss(path: Path) -> float:
+    try:
+        loss = float(json.loads((path / "state.json").read_text(encoding="utf-8"))["history"][-1]["validation_loss"])
+    except UNREADABLE as error:
+        raise CardiacError(f"{path} is damaged; remove that folder.", "bad_model") from error
+    return math.inf if math.isnan(loss) else loss
 
 
 def _snapshots(folder: Path) -> list[Path]:
@@ -66,8 +87,10 @@ def save_snapshot(
     (part / "state.json").write_text(json.dumps(state, indent=1), encoding="utf-8")
     shutil.rmtree(final, ignore_errors=True)
     os.replace(part, final)
+    best = best_snapshot(folder) if recipe.get("keep_best") else None
     for old in _snapshots(folder)[:-KEPT]:
-        shutil.rmtree(old, ignore_errors=True)
+        if old != best:
+            shutil.rmtree(old, ignore_errors=True)
 
 
 def load_snapshot(

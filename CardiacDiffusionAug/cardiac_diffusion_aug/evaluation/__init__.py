@@ -1,0 +1,1 @@
+"""Measures of synthetic hearts beside real ones."""

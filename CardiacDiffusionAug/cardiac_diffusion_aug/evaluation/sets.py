@@ -1,0 +1,110 @@
+"""Real and synthetic slices on the model's grid, side by side, as the measures take them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import SimpleITK as sitk
+
+from ..datasets import Case, read_cases
+from ..datasets.pack import GREY_LEVELS, SlicePack
+from ..errors import CardiacError
+from ..slices import (
+    GRID_SIZE,
+    GRID_SPACING,
+    FloatArray,
+    LabelArray,
+    grid_around,
+    heart_center,
+    intensity_window,
+    require_finite,
+    resample_image,
+    resample_labels,
+    rescale,
+)
+
+
+@dataclass(frozen=True)
+class SliceSet:
+    """Slices with a heart.
+
+    Attributes:
+        images: (N, 128, 128) in [-1, 1].
+        masks: (N, 128, 128) labels.
+        patients: patient of each slice.
+        names: case of each slice.
+        attributes: (N, 3) rows of phase index, group index and level; -1 where unknown.
+    """
+
+    images: FloatArray
+    masks: LabelArray
+    patients: npt.NDArray[np.str_]
+    names: npt.NDArray[np.str_]
+    attributes: npt.NDArray[np.float32]
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+
+def real_set(pack: SlicePack) -> SliceSet:
+    """The slices of a pack, cut to the model's grid.
+
+    Raises:
+        CardiacError: none of them shows a heart.
+    """
+    margin = (pack.masks.shape[-1] - GRID_SIZE) // 2
+    inner = slice(margin, margin + GRID_SIZE)
+    masks = pack.masks[:, inner, inner]
+    shown = masks.any(axis=(1, 2))
+    if not shown.any():
+        raise CardiacError("None of the chosen real slices is labelled; choose other patients.")
+    images = pack.images[shown][:, inner, inner].astype(np.float32) * (2 / GREY_LEVELS) - 1
+    return SliceSet(images, masks[shown], pack.patients[shown], pack.cases[shown], pack.attributes[shown])
+
+
+def synthetic_set(
+    folder: Path, progress: Callable[[int, int], None] = lambda done, total: None
+) -> tuple[SliceSet, str]:
+    """The slices of a data set of made cases, and the layout that it was read as.
+
+    Slices that lie on the model's grid are taken as they are; others are resampled around their heart.
+
+    Raises:
+        CardiacError: the folder cannot be read, or shows no heart.
+    """
+    reader, cases = read_cases(folder)
+    labelled = [case for case in cases if case.labelled]
+    parts = []
+    for index, case in enumerate(labelled):
+        parts.append(_slices_of(case))
+        progress(index + 1, len(labelled))
+    images, masks = (np.concatenate([part[index] for part in parts]) for index in (0, 1))
+    counts = [len(part[0]) for part in parts]
+    if not sum(counts):
+        raise CardiacError(f"No mask in {folder} labels any pixel; check the label files.")
+    patients = np.repeat([case.patient for case in labelled], counts)
+    names = np.repeat([case.name for case in labelled], counts)
+    attributes = np.full((len(images), 3), -1, np.float32)
+    return SliceSet(images, masks, patients, names, attributes), reader.DESCRIPTION
+
+
+def _slices_of(case: Case) -> tuple[FloatArray, LabelArray]:
+    loaded = case.load()
+    assert loaded.mask is not None
+    labels = sitk.GetArrayFromImage(loaded.mask)
+    if not labels.any():
+        return np.empty((0, GRID_SIZE, GRID_SIZE), np.float32), np.empty((0, GRID_SIZE, GRID_SIZE), np.uint8)
+    size, spacing = loaded.image.GetSize()[:2], loaded.image.GetSpacing()[:2]
+    if size == (GRID_SIZE, GRID_SIZE) and np.allclose(spacing, GRID_SPACING, atol=1e-3):
+        images = sitk.GetArrayFromImage(loaded.image).astype(np.float32)
+    else:
+        grid = grid_around(loaded.image, heart_center(labels))
+        images, labels = resample_image(loaded.image, grid), resample_labels(loaded.mask, grid)
+    require_finite(images, case.name)
+    window = case.window or intensity_window(images, case.name)
+    shown = labels.any(axis=(1, 2))
+    return rescale(images[shown], window), labels[shown]

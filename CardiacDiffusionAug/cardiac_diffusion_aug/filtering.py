@@ -1,0 +1,217 @@
+"""Only sound cases: masks that pass the anatomical criteria, and images in which a segmenter finds their masks again.
+
+What fails is drawn again from noise of its own, so that case k of a seed is still the same whatever else is made. It
+never goes on for ever: when none of many draws of a case passes, it ends in a sentence.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from .attributes import Attributes
+from .errors import CardiacError
+from .evaluation.anatomy import failures
+from .generation import FIRST_IMAGE_STREAM, GREY_LEVELS, MASK_STREAM, GeneratedCase, Generator, GreyArray, image_noise
+from .labels import STRUCTURES
+from .segmentation import Segmenter
+from .slices import GRID_SPACING, LabelArray
+
+MOST_MASKS = 20
+"""Masks drawn for a case before it is given up."""
+IMAGE_TRIES = 2
+"""Images drawn for a mask before another mask is."""
+STREAM_STRIDE = 4096
+"""Apart from one draw to the next lie more streams of noise than a mask can have images."""
+LOWEST_DICE = 0.70
+"""Of each structure; the 5th percentile of real validation slices lies near it."""
+SMALL_MM2 = 150.0
+"""Structures smaller than this are not judged: one pixel more or less decides their Dice."""
+
+
+class Judge:
+    """Checks masks and pairs.
+
+    Args:
+        segmenter: that looks for the mask in the image.
+        lowest_dice: that each structure must reach.
+    """
+
+    CHECKS = "anatomy adherence"
+
+    def __init__(self, segmenter: Segmenter, lowest_dice: float = LOWEST_DICE) -> None:
+        self.segmenter, self.lowest_dice = segmenter, lowest_dice
+
+    def mask_failures(self, mask: LabelArray) -> tuple[str, ...]:
+        """Names of the anatomical criteria that a mask (128, 128) fails; an empty one fails too."""
+        return failures(mask, GRID_SPACING) if mask.any() else ("empty",)
+
+    def dice(self, images: Sequence[GreyArray], masks: Sequence[LabelArray]) -> list[dict[str, float]]:
+        """Agreement by structure of what is found in images with their masks, for the structures of either."""
+        greys = np.stack(images).astype(np.float32) * (2 / GREY_LEVELS) - 1
+        found = self.segmenter.labels(greys)
+        return [slice_dice(a, b) for a, b in zip(found, masks, strict=True)]
+
+    def pair_failures(self, dice: dict[str, float], mask: LabelArray) -> tuple[str, ...]:
+        """The structures of a mask that its image does not show well enough."""
+        large = {s.key for s in STRUCTURES if np.sum(mask == s.value) * GRID_SPACING**2 >= SMALL_MM2}
+        return tuple(f"{key} Dice {v:.2f}" for key, v in dice.items() if key in large and v < self.lowest_dice)
+
+
+def slice_dice(found: LabelArray, mask: LabelArray) -> dict[str, float]:
+    """Dice by structure, of those that either of two label arrays has."""
+    result = {}
+    for structure in STRUCTURES:
+        a, b = found == structure.value, mask == structure.value
+        both = int(a.sum() + b.sum())
+        if both:
+            result[structure.key] = 2 * int((a & b).sum()) / both
+    return result
+
+
+@dataclass
+class _Draw:
+    """One case on its way."""
+
+    case: int
+    variations: list[int]
+    attempt: int = 0
+    tries: int = 0
+    draws: int = 0
+    mask: LabelArray | None = None
+    images: dict[int, tuple[GreyArray, dict[str, float]]] = field(default_factory=dict)
+    rejected: list[str] = field(default_factory=list)
+
+    @property
+    def missing(self) -> list[int]:
+        return [v for v in self.variations if v not in self.images]
+
+    def stream(self, place: int) -> int:
+        """Number of a stream of noise; the first attempt's are those of a run without checks."""
+        return (self.attempt * IMAGE_TRIES + self.tries) * STREAM_STRIDE + place
+
+    def reject(self, reasons: Sequence[str], whole: bool) -> None:
+        """Note why, and go on to the next image, or to the next mask."""
+        self.rejected += reasons
+        self.tries += 1
+        if not whole and self.tries < IMAGE_TRIES:
+            return
+        self.attempt, self.tries, self.mask, self.images = self.attempt + 1, 0, None, {}
+        if self.attempt >= MOST_MASKS:
+            often = ", ".join(f"{reason} {n} times" for reason, n in Counter(self.rejected).most_common(3))
+            raise CardiacError(
+                f"None of {self.attempt} draws of case {self.case} passed the checks ({often}); ask for other "
+                "attributes, use another model, or use --no-filter.",
+                "too_few_pass",
+            )
+
+
+def generate_filtered(
+    generator: Generator,
+    judge: Judge,
+    count: int,
+    seed: int = 0,
+    attributes: Attributes = Attributes(),  # noqa: B008 - immutable
+    variations: int = 1,
+    skip: Callable[[int, int], bool] = lambda case, variation: False,
+    check: Callable[[], None] = lambda: None,
+) -> Iterator[GeneratedCase]:
+    """As `Generator.generate`, but each case is drawn again until it passes.
+
+    Raises:
+        CardiacError: none of many draws of a case passes.
+    """
+    wanted = ((case, [v for v in range(variations) if not skip(case, v)]) for case in range(count))
+    chunk: list[_Draw] = []
+    for case, missing in wanted:
+        if missing:
+            # All of them: whether a mask is kept depends on each of its images.
+            chunk.append(_Draw(case, list(range(variations))))
+        if sum(len(draw.variations) for draw in chunk) >= generator.batch_size:
+            yield from _finished(generator, judge, chunk, seed, attributes, skip, check)
+            chunk = []
+    if chunk:
+        yield from _finished(generator, judge, chunk, seed, attributes, skip, check)
+
+
+def _finished(
+    generator: Generator,
+    judge: Judge,
+    chunk: Sequence[_Draw],
+    seed: int,
+    attributes: Attributes,
+    skip: Callable[[int, int], bool],
+    check: Callable[[], None],
+) -> Iterator[GeneratedCase]:
+    while any(draw.missing for draw in chunk):
+        _draw_masks(generator, judge, [draw for draw in chunk if draw.mask is None], seed, attributes, check)
+        ready = [draw for draw in chunk if draw.mask is not None and draw.missing]
+        _draw_images(generator, judge, ready, seed, attributes, check)
+    for draw in chunk:
+        assert draw.mask is not None
+        for variation, (image, dice) in sorted(draw.images.items()):
+            if not skip(draw.case, variation):
+                yield GeneratedCase(
+                    draw.case,
+                    variation,
+                    seed,
+                    attributes,
+                    image,
+                    draw.mask,
+                    generator.spacing,
+                    draw.draws,
+                    tuple(draw.rejected),
+                    dice,
+                )
+
+
+def _draw_masks(
+    generator: Generator,
+    judge: Judge,
+    draws: Sequence[_Draw],
+    seed: int,
+    attributes: Attributes,
+    check: Callable[[], None],
+) -> None:
+    if not draws:
+        return
+    streams = [draw.stream(MASK_STREAM) for draw in draws]
+    for draw, mask in zip(
+        draws, generator.masks(seed, [draw.case for draw in draws], attributes, check, streams), strict=True
+    ):
+        failed = judge.mask_failures(mask)
+        if failed:
+            draw.draws += 1
+            draw.reject(failed, whole=True)
+        else:
+            draw.mask = mask
+
+
+def _draw_images(
+    generator: Generator,
+    judge: Judge,
+    draws: Sequence[_Draw],
+    seed: int,
+    attributes: Attributes,
+    check: Callable[[], None],
+) -> None:
+    if not draws:
+        return
+    wanted = [(draw, variation) for draw in draws for variation in draw.missing]
+    masks = [draw.mask for draw, _ in wanted if draw.mask is not None]
+    noise = [image_noise(seed, draw.case, draw.stream(FIRST_IMAGE_STREAM + v)) for draw, v in wanted]
+    images = generator.images(masks, noise, [attributes] * len(wanted), check)
+    reasons: dict[int, list[str]] = {}
+    for (draw, variation), mask, image, dice in zip(wanted, masks, images, judge.dice(images, masks), strict=True):
+        draw.draws += 1
+        failed = judge.pair_failures(dice, mask)
+        if failed:
+            reasons.setdefault(draw.case, []).extend(failed)
+        else:
+            draw.images[variation] = (image, dice)
+    for draw in draws:
+        if draw.case in reasons:
+            draw.reject(reasons[draw.case], whole=False)

@@ -1,0 +1,67 @@
+"""The segmentation network: MONAI's DynUNet, the U-Net of nnU-Net, kept as the denoisers are."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from diffusers.configuration_utils import ConfigMixin, register_to_config
+from diffusers.models.modeling_utils import ModelMixin
+from monai.networks.nets.dynunet import DynUNet
+from torch import Tensor
+
+from ..labels import NUM_CLASSES
+
+
+class SegmentationUNet(ModelMixin, ConfigMixin):  # type: ignore[misc]  # The two state a name in other types.
+    """U-Net (Ronneberger et al. 2015) in the shape of nnU-Net (Isensee et al. 2021), on single slices.
+
+    Args:
+        channels: width of each level, finest first; every further level has half the size.
+    """
+
+    @register_to_config
+    def __init__(self, channels: Sequence[int] = (24, 48, 96, 192, 256)) -> None:
+        super().__init__()
+        further = len(channels) - 1
+        self.unet = DynUNet(
+            spatial_dims=2,
+            in_channels=1,
+            out_channels=NUM_CLASSES,
+            kernel_size=[3] * len(channels),
+            strides=[1] + [2] * further,
+            upsample_kernel_size=[2] * further,
+            filters=list(channels),
+            norm_name=("INSTANCE", {"affine": True}),
+        )
+
+        # It holds every layer a second time, for a recursion that `forward` does without.
+        del self.unet.skip_layers
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Images (N, 1, H, W) in [-1, 1] to logits (N, 4, H, W) of background, LV, MYO, RV.
+
+        H and W are multiples of 2^(levels - 1).
+        """
+        return self._decode(self._encode(images))
+
+    def look(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Logits as `forward` gives them, and what the network sees in the images, (N, D): each coarse channel's mean.
+
+        The two coarsest levels are taken, which have seen the whole heart and its surroundings.
+        """
+        levels = self._encode(images)
+        return self._decode(levels), torch.cat([level.float().mean((2, 3)) for level in levels[-2:]], dim=1)
+
+    def _encode(self, images: Tensor) -> list[Tensor]:
+        levels = [self.unet.input_block(images)]
+        for block in (*self.unet.downsamples, self.unet.bottleneck):
+            levels.append(block(levels[-1]))
+        return levels
+
+    def _decode(self, levels: list[Tensor]) -> Tensor:
+        *skips, x = levels
+        for block, skip in zip(self.unet.upsamples, reversed(skips), strict=True):
+            x = block(x, skip)
+        logits: Tensor = self.unet.output_block(x)
+        return logits

@@ -1,0 +1,180 @@
+"""What the segmentation training teaches: the labels of a slice, wherever in it the heart lies."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from monai.losses.dice import DiceCELoss
+from torch import Tensor, nn
+
+from ..datasets.pack import GREY_LEVELS, SlicePack
+from ..labels import STRUCTURES
+from ..networks.image_denoiser import one_hot
+from ..networks.segmentation_unet import SegmentationUNet
+from ..preview import contact_sheet
+from ..slices import GRID_SIZE, LabelArray
+from .augmentation import AS_IT_IS, NONE, Appearance, Deformation, change_appearance, read_at, sampling_points
+
+SHEET_CASES = 16
+VALIDATION_BATCH = 32
+
+
+@dataclass(frozen=True)
+class Traditional:
+    """Traditional augmentation: every slice is seen otherwise each time.
+
+    Attributes:
+        deform, appearance: of every slice.
+        wide: share of windows that show the whole field of view, for the network that finds the heart.
+        wide_zoom: size of their pixels relative to those of the model's grid.
+        astray: share of windows that lie anywhere in the field of view, perhaps beside the heart.
+        astray_shift: how far, in pixels of the model's grid.
+        turned: share of windows in another orientation, mirrored or by quarter turns.
+    """
+
+    deform: Deformation = Deformation(degrees=30, scale=0.25, shift=14, elastic=1.6)  # noqa: RUF009 - immutable
+    appearance: Appearance = Appearance(  # noqa: RUF009 - immutable
+        chance=0.4, gamma=0.5, contrast=0.4, brightness=0.12, bias=0.25, noise=0.08, blur=1.3
+    )
+    wide: float = 0.15
+    wide_zoom: float = 2.0
+    astray: float = 0.15
+    astray_shift: float = 50.0
+    turned: float = 0.15
+
+
+STRONG = Traditional()
+PLAIN = Traditional(deform=NONE, appearance=AS_IT_IS, wide=0, astray=0, turned=0)
+
+
+class SegmentationTask:
+    """Labels from slices, real ones and made ones in one ratio.
+
+    Args:
+        network: what is trained.
+        training, validation: real slices.
+        synthetic: made slices, or None.
+        synthetic_share: of each step's samples.
+        augmentation: of all slices.
+    """
+
+    def __init__(
+        self,
+        network: SegmentationUNet,
+        training: SlicePack,
+        validation: SlicePack,
+        synthetic: SlicePack | None = None,
+        synthetic_share: float = 0.0,
+        augmentation: Traditional = STRONG,
+    ) -> None:
+        self.network = network
+        self.training, self.validation, self.synthetic = training, validation, synthetic
+        self.synthetic_share = synthetic_share if synthetic is not None else 0.0
+        self.augmentation = augmentation
+        self.size = len(training)
+        self._loss = DiceCELoss(include_background=False, to_onehot_y=False, softmax=True, batch=True)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the network is."""
+        return next(self.network.parameters()).device
+
+    def loss(self, network: nn.Module, rows: Tensor, generator: torch.Generator, half: bool) -> Tensor:
+        """Dice loss over the step's samples together, and cross-entropy."""
+        images, classes = self._samples(rows, generator)
+        logits = network(images.to(self.device, memory_format=torch.channels_last))
+        found: Tensor = self._loss(logits.float(), classes.to(self.device))
+        return found
+
+    def _samples(self, rows: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        replaced = torch.rand(len(rows), generator=generator) < self.synthetic_share
+        parts = [(self.training, rows[~replaced])]
+        if self.synthetic is not None and bool(replaced.any()):
+            others = torch.randint(len(self.synthetic), (int(replaced.sum()),), generator=generator)
+            parts.append((self.synthetic, others))
+        made = [windows(pack, chosen, self.augmentation, generator) for pack, chosen in parts if len(chosen)]
+        images, classes = (torch.cat([part[index] for part in made]) for index in (0, 1))
+        return images, classes
+
+    @torch.inference_mode()
+    def validation_loss(self, network: nn.Module) -> float:
+        """1 - Dice, over each volume of the validation patients, averaged over volumes and structures."""
+        if len(self.validation) == 0:
+            return float("nan")
+        predicted = predict(network, centered(self.validation.images), self.device)
+        return 1 - float(np.nanmean(volume_dice(predicted, centered(self.validation.masks), self.validation.cases)))
+
+    @torch.inference_mode()
+    def contact_sheet(self, network: nn.Module, path: Path) -> None:
+        """Slices of validation patients, or of training patients where there are none, with what is found in them."""
+        pack = self.validation if len(self.validation) else self.training
+        chosen = np.linspace(0, len(pack) - 1, SHEET_CASES + 2).astype(int)[1:-1]
+        images = centered(pack.images[chosen])
+        predicted = predict(network, images, self.device)
+        greys = images.astype(np.float32) * (2 / GREY_LEVELS) - 1
+        contact_sheet(list(zip(greys, predicted, strict=True)), path)
+
+
+def windows(pack: SlicePack, rows: Tensor, amount: Traditional, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """Images (N, 1, 128, 128) in [-1, 1] and one-hot masks (N, 4, 128, 128), seen as `amount` says."""
+    size, count = pack.images.shape[-1], len(rows)
+    points, _ = sampling_points(count, amount.deform, generator, size)
+    points = _turned(points, amount.turned, generator)
+    wide = torch.rand(count, generator=generator) < amount.wide
+    astray = wide | (torch.rand(count, generator=generator) < amount.astray)
+    points = points * torch.where(wide, amount.wide_zoom, 1.0).view(-1, 1, 1, 1)
+    shift = (torch.rand(count, 1, 1, 2, generator=generator) * 2 - 1) * amount.astray_shift / (size / 2)
+    points = points + shift * astray.view(-1, 1, 1, 1)
+    images = torch.from_numpy(pack.images[rows.numpy()])[:, None].float() * (2 / GREY_LEVELS) - 1
+    images = read_at(images, points, "bilinear", -1.0)
+    classes = one_hot(torch.from_numpy(pack.masks[rows.numpy()]))
+    weights = read_at(classes[:, 1:], points, "bilinear", 0.0)
+    labels = torch.cat([1 - weights.sum(1, keepdim=True), weights], dim=1).argmax(1)
+    return change_appearance(images, amount.appearance, generator), one_hot(labels)
+
+
+def _turned(points: Tensor, share: float, generator: torch.Generator) -> Tensor:
+    """Points of some windows mirrored and turned by quarters."""
+    result = points.clone()
+    for index in torch.nonzero(torch.rand(len(points), generator=generator) < share)[:, 0].tolist():
+        turns, mirrored = torch.randint(4, (2,), generator=generator).tolist()
+        angle = turns * math.pi / 2
+        turn = torch.tensor([[math.cos(angle), -math.sin(angle)], [math.sin(angle), math.cos(angle)]])
+        turn[:, 0] *= 1 - 2 * (mirrored % 2)
+        result[index] = points[index] @ turn.T
+    return result
+
+
+def centered(array: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+    """The model's grid (N, 128, 128) in the middle of packed slices (N, S, S)."""
+    margin = (array.shape[-1] - GRID_SIZE) // 2
+    return array[:, margin : margin + GRID_SIZE, margin : margin + GRID_SIZE]
+
+
+@torch.inference_mode()
+def predict(network: nn.Module, images: npt.NDArray[np.uint8], device: torch.device) -> LabelArray:
+    """Labels (N, H, W) of grey levels (N, H, W)."""
+    result = []
+    for part in torch.from_numpy(images).split(VALIDATION_BATCH):
+        grey = part[:, None].to(device, memory_format=torch.channels_last).float() * (2 / GREY_LEVELS) - 1
+        result.append(network(grey).argmax(1).to(torch.uint8).cpu().numpy())
+    return np.concatenate(result)
+
+
+def volume_dice(predicted: LabelArray, masks: LabelArray, cases: npt.NDArray[np.str_]) -> npt.NDArray[np.float64]:
+    """Dice (cases, 3) of LV, MYO and RV over the slices of each case; NaN where neither has the structure."""
+    rows = []
+    for case in np.unique(cases):
+        a, b = predicted[cases == case], masks[cases == case]
+        row = []
+        for structure in STRUCTURES:
+            found, true = a == structure.value, b == structure.value
+            both = int(found.sum() + true.sum())
+            row.append(2 * float((found & true).sum()) / both if both else float("nan"))
+        rows.append(row)
+    return np.array(rows)

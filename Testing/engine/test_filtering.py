@@ -1,0 +1,207 @@
+"""Cases are drawn again until they pass, always alike, and never for ever."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import pytest
+
+from cardiac_diffusion_aug.errors import CardiacError
+from cardiac_diffusion_aug.filtering import IMAGE_TRIES, MOST_MASKS, Judge, generate_filtered, slice_dice
+from cardiac_diffusion_aug.generation import GeneratedCase, Generator, GreyArray
+from cardiac_diffusion_aug.labels import LV, MYO, RV
+from cardiac_diffusion_aug.segmentation import Segmenter
+from cardiac_diffusion_aug.slices import GRID_SIZE, LabelArray
+from phantom import phantom_stack
+
+pytest_plugins = ["tiny", "tiny_unet"]
+
+
+class Picky(Judge):
+    """Fails what it is told to fail, by the number of masks and images that it has seen."""
+
+    def __init__(self, bad_masks: Sequence[int] = (), bad_images: Sequence[int] = ()) -> None:
+        super().__init__(cast(Segmenter, None))
+        self.bad_masks, self.bad_images = set(bad_masks), set(bad_images)
+        self.masks: list[LabelArray] = []
+        self.images: list[GreyArray] = []
+
+    def mask_failures(self, mask: LabelArray) -> tuple[str, ...]:
+        self.masks.append(mask)
+        return ("lv_hole",) if len(self.masks) - 1 in self.bad_masks else ()
+
+    def dice(self, images: Sequence[GreyArray], masks: Sequence[LabelArray]) -> list[dict[str, float]]:
+        first = len(self.images)
+        self.images += images
+        return [{"LV": 0.1 if first + i in self.bad_images else 0.95} for i in range(len(images))]
+
+    def pair_failures(self, dice: dict[str, float], mask: LabelArray) -> tuple[str, ...]:
+        return ("LV Dice 0.10",) if dice["LV"] < 0.5 else ()
+
+
+@pytest.fixture(scope="module")
+def generator(tiny_model: Path) -> Generator:
+    return Generator(tiny_model, "cpu", "fp32")
+
+
+def same(a: GeneratedCase, b: GeneratedCase) -> bool:
+    return bool(
+        (a.image == b.image).all() and (a.mask == b.mask).all() and (a.case, a.variation) == (b.case, b.variation)
+    )
+
+
+def test_what_passes_at_once_is_what_comes_without_checks(generator: Generator) -> None:
+    plain = list(generator.generate(3, seed=2, variations=2))
+    checked = list(generate_filtered(generator, Picky(), 3, seed=2, variations=2))
+    assert len(plain) == len(checked) == 6
+    assert all(same(a, b) for a, b in zip(plain, checked, strict=True))
+    assert [case.rejected for case in checked] == [()] * 6
+    assert [case.dice for case in checked] == [{"LV": 0.95}] * 6
+
+
+def test_a_mask_that_fails_is_drawn_again_from_other_noise(generator: Generator) -> None:
+    judge = Picky(bad_masks=[1, 2])
+    made = list(generate_filtered(generator, judge, 3))
+    plain = list(generator.generate(3))
+    assert [same(a, b) for a, b in zip(plain, made, strict=True)] == [True, False, True]
+    assert made[1].rejected == ("lv_hole", "lv_hole")
+    assert [case.draws for case in made] == [1, 3, 1]
+    assert (made[1].mask == judge.masks[3]).all()
+    assert not any((judge.masks[3] == other).all() for other in judge.masks[:3])
+    assert len(judge.images) == 3, "no image is made for a mask that fails"
+
+
+def test_an_image_that_fails_is_drawn_again_for_the_same_mask(generator: Generator) -> None:
+    judge = Picky(bad_images=[0])
+    (made,) = generate_filtered(generator, judge, 1)
+    assert len(judge.masks) == 1
+    assert (made.mask == judge.masks[0]).all()
+    assert (made.image == judge.images[1]).all()
+    assert not (judge.images[0] == judge.images[1]).all()
+    assert (made.draws, made.rejected) == (2, ("LV Dice 0.10",))
+
+
+def test_a_mask_without_a_good_image_is_given_up(generator: Generator) -> None:
+    judge = Picky(bad_images=range(IMAGE_TRIES))
+    (made,) = generate_filtered(generator, judge, 1)
+    assert len(judge.masks) == 2
+    assert (made.mask == judge.masks[1]).all()
+    assert made.draws == IMAGE_TRIES + 1
+
+
+def test_all_variations_of_a_case_share_the_mask_that_passed(generator: Generator) -> None:
+    # The second image of the first mask never passes, though the first does.
+    judge = Picky(bad_images=range(1, 1 + IMAGE_TRIES))
+    made = list(generate_filtered(generator, judge, 1, variations=2))
+    assert [case.variation for case in made] == [0, 1]
+    assert all((case.mask == judge.masks[1]).all() for case in made)
+    assert not (made[0].image == made[1].image).all()
+
+
+def test_it_does_not_go_on_for_ever(generator: Generator) -> None:
+    judge = Picky(bad_masks=range(10**4))
+    with pytest.raises(
+        CardiacError, match=rf"{MOST_MASKS} draws of case 0 .*lv_hole {MOST_MASKS} times.*--no-filter"
+    ) as error:
+        list(generate_filtered(generator, judge, 2))
+    assert error.value.code == "too_few_pass"
+    assert len(judge.masks) == MOST_MASKS
+
+
+@pytest.mark.parametrize("batch_size", [1, 2, 5])
+def test_a_redrawn_case_depends_on_seed_and_number_alone(generator: Generator, batch_size: int) -> None:
+    """A judge by content, not by turn: what is redrawn must not depend on what is made beside it."""
+
+    class ByContent(Judge):
+        def mask_failures(self, mask: LabelArray) -> tuple[str, ...]:
+            return ("odd",) if int(mask.sum()) % 3 == 0 else ()
+
+        def dice(self, images: Sequence[GreyArray], masks: Sequence[LabelArray]) -> list[dict[str, float]]:
+            return [{"LV": float(int(image.sum()) % 3)} for image in images]
+
+        def pair_failures(self, dice: dict[str, float], mask: LabelArray) -> tuple[str, ...]:
+            return ("odd image",) if dice["LV"] == 0 else ()
+
+    judge = ByContent(cast(Segmenter, None))
+    expected = list(generate_filtered(generator, judge, 6, seed=5, variations=2))
+    assert any(case.rejected for case in expected)
+    try:
+        generator.batch_size = batch_size  # A CPU makes one at a time, but nothing forbids more.
+        made = list(generate_filtered(generator, judge, 6, seed=5, variations=2))
+    finally:
+        generator.batch_size = 1
+    # Kernels of a CPU round otherwise for other batches, so that images may differ by a grey level.
+    assert [(c.case, c.variation) for c in made] == [(c.case, c.variation) for c in expected]
+    assert all((a.mask == b.mask).all() for a, b in zip(made[:2], expected[:2], strict=True))
+
+
+def test_skipped_cases_are_not_made(generator: Generator) -> None:
+    judge = Picky()
+    made = list(generate_filtered(generator, judge, 3, skip=lambda case, variation: case != 1))
+    assert [case.case for case in made] == [1]
+    assert len(judge.masks) == 1
+
+
+def test_a_cancelled_run_stops_between_steps(generator: Generator) -> None:
+    class Stop(Exception):
+        pass
+
+    def check() -> None:
+        raise Stop
+
+    with pytest.raises(Stop):
+        next(generate_filtered(generator, Picky(), 1, check=check))
+
+
+def on_grid(transform: Callable[[Any], Any] = lambda x: x) -> LabelArray:
+    _, mask = phantom_stack(slices=1, shape=(GRID_SIZE, GRID_SIZE), spacing=(1.5, 1.5, 8.0))
+    import SimpleITK as sitk
+
+    return np.ascontiguousarray(transform(sitk.GetArrayFromImage(mask)[0]))
+
+
+def test_the_real_judge_knows_a_heart_from_a_broken_one(tiny_unet: Path) -> None:
+    judge = Judge(Segmenter(tiny_unet, "cpu"))
+    whole = on_grid()
+    assert judge.mask_failures(whole) == ()
+    broken = whole.copy()
+    broken[whole == MYO] = 0
+    assert "lv_touches_background" in judge.mask_failures(broken)
+    assert judge.mask_failures(np.zeros_like(whole)) == ("empty",)
+
+
+def test_the_real_judge_finds_the_mask_in_its_image_and_no_other(tiny_unet: Path) -> None:
+    import SimpleITK as sitk
+
+    from cardiac_diffusion_aug.slices import intensity_window, rescale
+
+    image, mask = (
+        sitk.GetArrayFromImage(one)[1]
+        for one in phantom_stack(slices=4, shape=(GRID_SIZE, GRID_SIZE), spacing=(1.5, 1.5, 8.0), seed=41)
+    )
+    grey = rescale(image.astype(np.float32), intensity_window(image.astype(np.float32), "it"))
+    shown = np.rint((grey + 1) * 127.5).astype(np.uint8)
+    judge = Judge(Segmenter(tiny_unet, "cpu"))
+    moved = np.roll(mask, 30, axis=0)
+    right, wrong = judge.dice([shown, shown], [mask, moved])
+    assert min(right.values()) > 0.7
+    assert judge.pair_failures(right, mask) == ()
+    assert judge.pair_failures(wrong, moved) != ()
+    assert "Dice" in judge.pair_failures(wrong, moved)[0]
+
+
+def test_small_structures_are_not_judged() -> None:
+    judge = Judge(cast(Segmenter, None))
+    mask = np.zeros((GRID_SIZE, GRID_SIZE), np.uint8)
+    mask[:30, :30], mask[40:43, 40:43] = LV, RV
+    assert judge.pair_failures({"LV": 0.9, "RV": 0.0}, mask) == ()
+    assert judge.pair_failures({"LV": 0.2, "RV": 0.0}, mask) == ("LV Dice 0.20",)
+
+
+def test_dice_of_a_slice() -> None:
+    a, b = np.zeros((4, 4), np.uint8), np.zeros((4, 4), np.uint8)
+    a[0], b[0, :2], b[1, 0] = LV, LV, RV
+    assert slice_dice(a, b) == {"LV": pytest.approx(2 * 2 / 6), "RV": 0.0}
