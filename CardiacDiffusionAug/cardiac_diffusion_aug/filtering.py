@@ -12,9 +12,9 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from .anatomy import failures
 from .attributes import Attributes
 from .errors import CardiacError
-from .evaluation.anatomy import failures
 from .generation import FIRST_IMAGE_STREAM, GREY_LEVELS, MASK_STREAM, GeneratedCase, Generator, GreyArray, image_noise
 from .labels import STRUCTURES
 from .segmentation import Segmenter

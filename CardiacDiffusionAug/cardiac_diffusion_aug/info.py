@@ -13,7 +13,7 @@ from . import __version__
 from .bundle import available_models
 from .devices import choose_device, has_fast_bfloat16
 
-PACKAGES = ("torch", "diffusers", "accelerate", "safetensors", "SimpleITK", "numpy", "scipy")
+PACKAGES = ("torch", "diffusers", "accelerate", "safetensors", "monai", "SimpleITK", "numpy", "scipy")
 GIB = 1 << 30
 
 

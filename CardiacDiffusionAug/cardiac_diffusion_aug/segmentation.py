@@ -18,10 +18,10 @@ import torch
 from scipy import ndimage
 from torch import Tensor
 
+from .anatomy import failures
 from .bundle import DEFAULT_SEGMENTER, SEGMENTER, Bundle, load_bundle
 from .devices import choose_device, is_out_of_memory, use_bfloat16
 from .errors import CardiacError
-from .evaluation.anatomy import failures
 from .labels import BACKGROUND, LV, NUM_CLASSES, STRUCTURES
 from .slices import (
     GRID_SIZE,

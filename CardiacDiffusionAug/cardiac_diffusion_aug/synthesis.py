@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,7 +12,7 @@ from .attributes import Attributes
 from .diffusion.sampling import case_noise
 from .errors import CardiacError
 from .generation import FIRST_IMAGE_STREAM, Generator
-from .labels import MNMS_ORDER, LabelOrder, order_from_names, remap
+from .labels import LabelOrder, remap
 from .slices import (
     GRID_SIZE,
     GRID_SPACING,
@@ -21,42 +20,12 @@ from .slices import (
     grid_around,
     heart_center,
     read_image,
-    read_json,
     resample_image,
     resample_labels,
 )
 
-SUFFIXES = (".nii.gz", ".nii", ".nrrd", ".mha", ".mhd")
-LABELS = "labelsTr"
 SMALLEST, LARGEST = 32, 2048
 SMALLEST_HEART_MM = 10.0
-
-
-def find_masks(path: Path, order: LabelOrder | None) -> tuple[list[tuple[str, Path]], LabelOrder]:
-    """Names and files of the masks at a path, and the order of their labels.
-
-    Args:
-        path: an image file, a folder of them, or an nnU-Net data set, whose own order is used.
-        order: as the user states it; by default LV=1, MYO=2, RV=3.
-
-    Raises:
-        CardiacError: nothing is there.
-    """
-    # Unlike `Path.is_dir` these take any text, such as one that is too long for a path.
-    if os.path.isfile(path):
-        return [(_stem(path), path)], order or _order_beside(path.parent) or MNMS_ORDER
-    if not os.path.isdir(path):
-        raise CardiacError(f"There is no file or folder {path}; check the path of the masks.")
-    folder = path / LABELS if (path / LABELS).is_dir() else path
-    order = order or _order_beside(folder)
-    found = [(_stem(p), p) for p in sorted(folder.iterdir()) if _is_mask(p)]
-    if not found:
-        raise CardiacError(f"{folder} holds no masks ({', '.join(SUFFIXES)}); check the path.")
-    names = [name for name, _ in found]
-    twice = sorted({name for name in names if names.count(name) > 1})
-    if twice:
-        raise CardiacError(f"{folder} holds {twice[0]} in two formats; keep one of them.")
-    return found, order or MNMS_ORDER
 
 
 def read_mask(path: Path, order: LabelOrder) -> sitk.Image:
@@ -125,24 +94,3 @@ def _check_size(labels: np.ndarray, stack: sitk.Image, path: Path) -> None:
             f"The heart in {path} measures {extent[0]:.0f} x {extent[1]:.0f} mm; {SMALLEST_HEART_MM:.0f} to "
             f"{field:.0f} mm are possible, so correct the pixel spacing in its header or the stray labels."
         )
-
-
-def _order_beside(folder: Path) -> LabelOrder | None:
-    """What an nnU-Net data set states for the masks in a folder."""
-    description = (folder.parent if folder.name == LABELS else folder) / "dataset.json"
-    if not description.is_file():
-        return None
-    labels = read_json(description).get("labels")
-    if not isinstance(labels, dict):
-        raise CardiacError(f"{description} names no labels; restore it, or pass the order as --labels LV=1,MYO=2,RV=3.")
-    return order_from_names(labels, str(description))
-
-
-def _is_mask(path: Path) -> bool:
-    # What is hidden is unfinished, or was left by a file manager.
-    return path.is_file() and path.name.lower().endswith(SUFFIXES) and not path.name.startswith(".")
-
-
-def _stem(path: Path) -> str:
-    suffix = next((s for s in SUFFIXES if path.name.lower().endswith(s)), path.suffix)
-    return path.name[: -len(suffix)] if suffix else path.name

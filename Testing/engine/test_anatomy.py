@@ -14,9 +14,7 @@ import numpy.typing as npt
 import pytest
 import SimpleITK as sitk
 
-from cardiac_diffusion_aug.datasets import read_cases
-from cardiac_diffusion_aug.errors import Cancelled, CardiacError
-from cardiac_diffusion_aug.evaluation.anatomy import (
+from cardiac_diffusion_aug.anatomy import (
     ALL,
     CRITERIA,
     circularity,
@@ -27,8 +25,11 @@ from cardiac_diffusion_aug.evaluation.anatomy import (
     passes,
     perimeter,
 )
+from cardiac_diffusion_aug.datasets import read_cases
+from cardiac_diffusion_aug.datasets.masks import labelled_cases
+from cardiac_diffusion_aug.errors import Cancelled, CardiacError
 from cardiac_diffusion_aug.jobs.base import Context
-from cardiac_diffusion_aug.jobs.check import Check, labelled_cases, labelled_slices
+from cardiac_diffusion_aug.jobs.check import Check, labelled_slices
 from cardiac_diffusion_aug.labels import ACDC_ORDER, BACKGROUND, LV, MYO, RV, remap
 from cardiac_diffusion_aug.slices import GRID_SIZE, GRID_SPACING, LabelArray
 from phantom import write_acdc
@@ -208,20 +209,12 @@ def test_a_wall_holds_where_its_pixels_meet_at_corners() -> None:
 def test_a_gap_that_opens_through_a_corner_is_none() -> None:
     mask = np.zeros((20, 20), np.uint8)
     mask[5:15, 10:18] = MYO
-    mask[5:14, 2:9] = RV
-    mask[5:8, 9] = RV
-    mask[12:14, 9] = RV
+    mask[5:12, 2:10] = RV
+    # Where RV and myocardium part, a step closes a pixel off, but for its corner.
+    mask[11, 9], mask[12, 9] = BACKGROUND, MYO
+    assert passes(mask, GRID_SPACING)
+    mask[12, 8] = RV
     assert failures(mask, GRID_SPACING) == ("rv_myo_gap",)
-    mask[11:14, 9] = BACKGROUND
-    mask[10, 9] = RV
-    mask[11, 10] = BACKGROUND
-    mask[10, 10], mask[9, 9] = MYO, BACKGROUND
-    assert failures(mask, GRID_SPACING) == ("rv_myo_gap",)
-    # A step at the place where RV and myocardium part closes a pixel off, but for its corner.
-    mask[5:10, 9] = RV
-    mask[10, 9], mask[11, 9], mask[11, 10] = BACKGROUND, BACKGROUND, MYO
-    mask[11, 8:10] = (BACKGROUND, RV)
-    assert failures(mask, GRID_SPACING) == ()
 
 
 def test_parts_that_meet_at_a_corner_are_one() -> None:
@@ -276,9 +269,14 @@ def test_a_notch_has_its_depth(depth: int, spacing: tuple[float, float]) -> None
     region = np.zeros((60, 60), bool)
     region[10:50, 10:50] = True
     region[10 : 10 + depth, 25:35] = False
-    # Midway in the notch the nearest edge of the hull is its mouth.
     assert concavity_depth(region, spacing) == pytest.approx(depth * spacing[0])
     assert concavity_depth(region.T, spacing) == pytest.approx(depth * spacing[1])
+
+
+def test_a_crescent_is_as_deep_as_its_chord_is_far() -> None:
+    crescent = disc((64, 64), 30) & ~disc((64, 64), 25)
+    crescent[:, 65:] = False
+    assert concavity_depth(crescent, (1, 1)) == pytest.approx(25.5, abs=1)
 
 
 def test_parts_and_holes_are_no_concavities() -> None:
@@ -336,9 +334,9 @@ def test_rates_of_nothing_are_unknown() -> None:
 
 
 def test_real_masks_are_plausible(acdc_root: Path) -> None:
-    cases = [case for case in labelled_cases(acdc_root) if case.patient[-1] in "05"][:16]
+    cases = labelled_cases(acdc_root)[::10]
     checked = [failures(mask, spacing, True) for case in cases for _, mask, spacing in labelled_slices(case)]
-    assert len(checked) >= 16
+    assert len(checked) >= len(cases)
     plausible = [all("concavity" in name for name in failed) for failed in checked]
     assert np.mean(plausible) > 0.97
     assert np.mean([not failed for failed in checked]) > 0.93

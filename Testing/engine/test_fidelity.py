@@ -146,7 +146,7 @@ def test_noise_far_away_is_neither_precise_nor_covering() -> None:
 def test_shares_do_not_depend_on_where_the_origin_lies() -> None:
     random = np.random.default_rng(3)
     real, synthetic = random.normal(size=(80, 4)), random.normal(0.5, 1, (60, 4))
-    near, far = (precision_recall_density_coverage(real + offset, synthetic + offset) for offset in (0, 1e6))
+    near, far = (precision_recall_density_coverage(real + offset, synthetic + offset) for offset in (0, 1e8))
     assert near == pytest.approx(far, abs=0.01)
 
 

@@ -35,7 +35,7 @@ def uninterrupted(forge: Forge, tiny_model: Path, tmp_path_factory: pytest.TempP
 
 
 def arguments(model: Path, folder: Path, *more: str) -> list[str | Path]:
-    common: list[str | Path] = ["generate", "--model", model, "--device", "cpu", "--output", folder]
+    common: list[str | Path] = ["generate", "--no-filter", "--model", model, "--device", "cpu", "--output", folder]
     return [*common, "--count", str(COUNT), "--quiet", *more]
 
 

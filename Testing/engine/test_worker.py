@@ -107,7 +107,7 @@ def slow_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def parameters(model: Path, folder: Path, **more: Any) -> dict[str, Any]:
-    return {"model": str(model), "output": str(folder), "device": "cpu", "count": 2, **more}
+    return {"model": str(model), "output": str(folder), "device": "cpu", "count": 2, "filter": False, **more}
 
 
 def rows(folder: Path) -> list[dict[str, str]]:
@@ -144,6 +144,7 @@ def test_masks_get_images(shared: Worker, tiny_model: Path, tmp_path: Path) -> N
     mask = tmp_path / "Herz ♥.nrrd"
     sitk.WriteImage(phantom_stack(2)[1], str(mask))
     asked = {**parameters(tiny_model, tmp_path / "set"), "masks": str(mask), "variations": 2}
+    del asked["filter"]
     del asked["count"]
     answers = shared.run(id=2, job="synthesize", parameters=asked)
     assert answers[-1]["event"] == "success"
@@ -199,7 +200,7 @@ def test_a_second_job_finds_the_model_warm(tiny_model: Path, tmp_path: Path, mon
 
 
 def worker_uses_bfloat16(context: worker.WorkerContext) -> bool:
-    return bool(next(iter(context.models.values())).bfloat16)
+    return bool(next(iter(context.models.values()))[1].bfloat16)
 
 
 # Cancelling

@@ -30,6 +30,7 @@ from .sets import SliceSet
 if TYPE_CHECKING:
     from ..generation import Generator
 
+FEATURES = 64
 LOOK_COST, COPY_COST, MASK_COST = 3, 1000, 30
 """Time of looking at a slice, of the copying test and of a mask, relative to each other, for the time left."""
 
@@ -90,11 +91,12 @@ def evaluate(
             }
             measured[question.key] = np.asarray(parts.get(f"asked_{question.key}", made)["rows"], float)
     check()
+    a, b = projected(np.asarray(real["features"], float), np.asarray(ours["features"], float))
     return [
         anatomy_section(synthetic, training),
         adherence_section(synthetic, slice_dices(ours, synthetic.masks), slice_dices(real, validation.masks)),
-        fidelity_section(compare(real["features"], validation.patients, ours["features"], seed)),
-        copying_section(copied, synthetic, training),
+        fidelity_section(compare(a, validation.patients, b, seed)),
+        copying_section(copied, synthetic, training, validation),
         shape_section(synthetic, validation, seed),
         attribute_section(QUESTIONS, measured, why_no_generator),
     ]
@@ -112,6 +114,18 @@ def slice_dices(seen: Arrays, masks: LabelArray) -> Rows:
     return np.stack(columns, axis=1)
 
 
+def projected(real: Rows, synthetic: Rows, size: int = FEATURES) -> tuple[Rows, Rows]:
+    """Features (N, D) and (M, D) on the directions in which the real ones differ most, (N, size) and (M, size).
+
+    A Frechet distance needs many more rows than features, or it is blind to what should tell two sets apart.
+    """
+    center, spread = real.mean(0), real.std(0)
+    spread = np.where(spread > 0, spread, 1.0)
+    a, b = ((np.asarray(rows, float) - center) / spread for rows in (real, synthetic))
+    directions = np.linalg.svd(a, full_matrices=False)[2][:size].T
+    return a @ directions, b @ directions
+
+
 def _look(one: SliceSet, segmenter: Segmenter, progress: Progress, check: Callable[[], None]) -> Arrays:
     labels, features = segmenter.look(
         one.images, check, lambda slices: progress.add(slices * LOOK_COST, "looking at slices")
@@ -121,7 +135,7 @@ def _look(one: SliceSet, segmenter: Segmenter, progress: Progress, check: Callab
 
 def _copying(synthetic: SliceSet, training: SliceSet, validation: SliceSet) -> Arrays:
     found = copying(*(Slices(one.images, one.masks) for one in (training, validation, synthetic)))
-    arrays: dict[str, np.ndarray] = {"equal_masks": found.equal_masks}
+    arrays: dict[str, np.ndarray] = {"equal_masks": found.equal_masks, "repeated": found.repeated}
     for name, near in (("masks", found.masks), ("images", found.images)):
         arrays.update({f"{name}_{key}": np.asarray(value) for key, value in vars(near).items()})
     return arrays
@@ -137,4 +151,4 @@ def _copying_of(arrays: Arrays) -> Copying:
             nearest=np.asarray(arrays[f"{name}_nearest"]),
         )
 
-    return Copying(near("masks"), near("images"), np.asarray(arrays["equal_masks"]))
+    return Copying(near("masks"), near("images"), np.asarray(arrays["equal_masks"]), np.asarray(arrays["repeated"]))

@@ -11,8 +11,8 @@ import numpy.typing as npt
 from ..attributes import LEVELS, Attributes
 from ..generation import Generator
 from ..labels import LV, MYO
+from ..shapes import measure
 from ..slices import GRID_SPACING, LabelArray
-from .shapes import measure
 
 PAIRS = 40
 

@@ -7,15 +7,15 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import numpy.typing as npt
 
+from ..anatomy import CRITERIA, failures
 from ..labels import STRUCTURES
+from ..shapes import QUANTITIES, measure, presence, wasserstein_ratio
 from ..slices import GRID_SPACING, FloatArray, LabelArray
-from .anatomy import CRITERIA, failures
 from .copying import Copying, Nearness
 from .fidelity import Comparison
 from .obedience import Question
 from .report import Bar, Figure, Histogram, Pairs, Section, Sheet
 from .sets import SliceSet
-from .shapes import QUANTITIES, measure, presence, wasserstein_ratio
 from .statistics import bootstrap_interval, patient_halves
 
 Rows = npt.NDArray[np.float64]
@@ -132,7 +132,7 @@ def fidelity_section(found: Mapping[str, Comparison]) -> Section:
     )
 
 
-def copying_section(found: Copying, synthetic: SliceSet, training: SliceSet) -> Section:
+def copying_section(found: Copying, synthetic: SliceSet, training: SliceSet, validation: SliceSet) -> Section:
     """Nearest training slices of synthetic slices, beside those of validation slices."""
     figures = [
         Figure(
@@ -145,6 +145,10 @@ def copying_section(found: Copying, synthetic: SliceSet, training: SliceSet) -> 
             words="To the pixel, wherever it lies on the grid.",
         )
     ]
+    if len(found.repeated):
+        twice = ", ".join(dict.fromkeys(str(p) for p in validation.patients[found.repeated]))
+        words = f"Left out: {twice}, whose images the training set holds under another name."
+        figures.append(Figure("repeated", "Validation slices that also train", float(len(found.repeated)), words=words))
     plots: list[Histogram] = []
     pairs: list[Pairs] = []
     for key, name, near in (("masks", "mask", found.masks), ("images", "image", found.images)):

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 from .base import Context, Job
 from .bundle import BuildBundle
+from .check import Check
+from .evaluate import Evaluate
 from .generate import Generate
+from .score import ScoreJob
+from .segment import Segment
 from .synthesize import Synthesize
 from .train import TrainImages, TrainMasks
 from .train_unet import TrainUnet
@@ -12,5 +16,17 @@ from .train_unet import TrainUnet
 __all__ = ["JOBS", "Context", "Job"]
 
 JOBS: dict[str, type[Job]] = {
-    job.NAME: job for job in (Generate, Synthesize, TrainMasks, TrainImages, BuildBundle, TrainUnet)
+    job.NAME: job
+    for job in (
+        Generate,
+        Synthesize,
+        Segment,
+        ScoreJob,
+        Evaluate,
+        Check,
+        TrainMasks,
+        TrainImages,
+        BuildBundle,
+        TrainUnet,
+    )
 }

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import csv
 import io
-import os
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -15,7 +14,6 @@ from .base import Context, Job, option
 
 if TYPE_CHECKING:
     from ..datasets import Case
-    from ..labels import LabelOrder
     from ..slices import LabelArray
 
 TABLE_COLUMNS = ("name", "slice", "failed")
@@ -61,6 +59,7 @@ class Check(Job):
         Returns:
             the number of slices that are not empty, and the share of them that passes, as text by criterion.
         """
+        from ..datasets.masks import labelled_cases
         from ..labels import parse_order
 
         cases = labelled_cases(self.masks, parse_order(self.labels) if self.labels else None)
@@ -82,14 +81,14 @@ class Check(Job):
         return {"slices": len(checked), **self._rates(checked, real), **self._written(checked)}
 
     def _check(self, case: Case, context: Context, done: int, total: int) -> list[CheckedSlice]:
-        from ..evaluation.anatomy import failures
+        from ..anatomy import failures
 
         context.check()
         context.progress(done, total, case.name)
         return [CheckedSlice(case.name, i, failures(mask, s, self.concavity)) for i, mask, s in labelled_slices(case)]
 
     def _rates(self, checked: Sequence[CheckedSlice], real: Sequence[CheckedSlice]) -> dict[str, str]:
-        from ..evaluation.anatomy import rates_of
+        from ..anatomy import rates_of
 
         own, beside = (rates_of((s.failed for s in slices), self.concavity) for slices in (checked, real))
         return {n: f"{rate:.3f}" + (f" (real {beside[n]:.3f})" if real else "") for n, rate in own.items()}
@@ -103,41 +102,6 @@ class Check(Job):
     def _require_labels(self, checked: Sequence[CheckedSlice], path: Path) -> None:
         if not checked:
             raise CardiacError(f"{path} is empty: no pixel is labelled LV, MYO or RV; check the path and the labels.")
-
-
-def labelled_cases(path: Path, order: LabelOrder | None = None) -> list[Case]:
-    """The masks at a path as cases; images are not looked at.
-
-    Args:
-        path: an image file, a folder of them, or a data set in a layout that is known.
-        order: of the labels, in place of what the data set states.
-
-    Raises:
-        CardiacError: there are no masks.
-    """
-    from ..datasets import Case, read_cases
-
-    if not _is_data_set(path):
-        from ..synthesis import find_masks
-
-        found, order = find_masks(path, order)
-        return [Case(name, name, mask, mask, order) for name, mask in found]
-    labelled = [(case, case.mask_path) for case in read_cases(path)[1] if case.mask_path is not None]
-    # In place of the image, which may be a cine of hundreds of megabytes or missing, the mask is read.
-    return [replace(case, image_path=mask, order=order or case.order) for case, mask in labelled]
-
-
-def _is_data_set(path: Path) -> bool:
-    from ..datasets import find_reader
-
-    # Unlike `Path.is_dir` this takes any text, such as one that is too long for a path.
-    if not os.path.isdir(path):
-        return False
-    try:
-        find_reader(path)
-    except CardiacError:
-        return False
-    return True
 
 
 def labelled_slices(case: Case) -> Iterator[tuple[int, LabelArray, tuple[float, float]]]:

@@ -23,9 +23,10 @@ class Synthesize(SamplingJob):
 
     def run(self, context: Context) -> dict[str, Any]:
         """Check all masks, then make and write the images one by one."""
+        from ..datasets.masks import find_masks
         from ..export import DatasetWriter
         from ..labels import describe_order, parse_order
-        from ..synthesis import find_masks, read_mask, synthesize_stack
+        from ..synthesis import read_mask, synthesize_stack
 
         found, order = find_masks(self.masks, parse_order(self.labels) if self.labels else None)
         for _, path in found:

@@ -46,12 +46,12 @@ class SegmentationUNet(ModelMixin, ConfigMixin):  # type: ignore[misc]  # The tw
         return self._decode(self._encode(images))
 
     def look(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """Logits as `forward` gives them, and what the network sees in the images, (N, D): each coarse channel's mean.
+        """Logits as `forward` gives them, and what the network sees in the images, (N, D): each channel's mean.
 
-        The two coarsest levels are taken, which have seen the whole heart and its surroundings.
+        Coarse levels have seen the heart and its surroundings, fine ones tell sharp from blurred.
         """
         levels = self._encode(images)
-        return self._decode(levels), torch.cat([level.float().mean((2, 3)) for level in levels[-2:]], dim=1)
+        return self._decode(levels), torch.cat([level.float().mean((2, 3)) for level in levels], dim=1)
 
     def _encode(self, images: Tensor) -> list[Tensor]:
         levels = [self.unet.input_block(images)]

@@ -9,9 +9,9 @@ import numpy.typing as npt
 from scipy import ndimage
 from scipy.stats import wasserstein_distance
 
-from ..labels import LV, MYO, RV, STRUCTURES
-from ..slices import LabelArray
 from .anatomy import SIDES, BoolArray, Spacing, perimeter, pixel_sides
+from .labels import LV, MYO, RV, STRUCTURES
+from .slices import LabelArray
 
 Values = npt.NDArray[np.float64]
 

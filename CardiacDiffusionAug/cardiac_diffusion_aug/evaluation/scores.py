@@ -1,0 +1,134 @@
+"""How well segmentations agree with references: Dice, 95 % Hausdorff distance and volume error, volume by volume."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from scipy import ndimage
+
+from ..labels import STRUCTURES
+from ..slices import LabelArray
+from .statistics import bootstrap_interval
+
+BoolArray = npt.NDArray[np.bool_]
+MM3_PER_ML = 1000.0
+PERCENTILE = 95
+MEASURES = {"dice": "", "hausdorff_95_mm": "mm", "volume_error_ml": "ml"}
+WORST = 0.1
+
+
+@dataclass(frozen=True)
+class Score:
+    """One structure of one volume.
+
+    Attributes:
+        case, patient, phase: of the volume.
+        structure: its key.
+        dice: 0..1; NaN where neither has the structure.
+        hausdorff_95_mm: NaN where one of the two lacks the structure.
+        volume_error_ml: prediction minus reference.
+    """
+
+    case: str
+    patient: str
+    phase: str | None
+    structure: str
+    dice: float
+    hausdorff_95_mm: float
+    volume_error_ml: float
+
+
+@dataclass(frozen=True)
+class Summary:
+    """Figures of one measure over volumes; NaN ones are left out.
+
+    Attributes:
+        count: volumes.
+        mean, spread, median: spread is the standard deviation over volumes.
+        worst: mean of the worst tenth of the volumes, at least one; of errors, of their sizes.
+        interval: of the mean, 95 %, by bootstrap over patients; None for a single patient.
+    """
+
+    count: int
+    mean: float
+    spread: float
+    median: float
+    worst: float
+    interval: tuple[float, float] | None
+
+
+def score_volume(
+    prediction: LabelArray,
+    reference: LabelArray,
+    spacing: tuple[float, float, float],
+    case: str,
+    patient: str,
+    phase: str | None,
+) -> list[Score]:
+    """All measures of a volume, a score for each structure.
+
+    Args:
+        prediction, reference: labels (slices, rows, columns) in the values used here.
+        spacing: between slices, rows and columns, in mm.
+        case, patient, phase: of the volume.
+    """
+    voxel = float(np.prod(spacing)) / MM3_PER_ML
+    scores = []
+    for structure in STRUCTURES:
+        a, b = prediction == structure.value, reference == structure.value
+        error = (int(a.sum()) - int(b.sum())) * voxel
+        scores.append(Score(case, patient, phase, structure.key, dice(a, b), hausdorff_95(a, b, spacing), error))
+    return scores
+
+
+def dice(a: BoolArray, b: BoolArray) -> float:
+    """Overlap 2 |A and B| / (|A| + |B|) (Dice 1945); NaN where both are empty."""
+    both = int(a.sum()) + int(b.sum())
+    return 2 * int((a & b).sum()) / both if both else float("nan")
+
+
+def hausdorff_95(a: BoolArray, b: BoolArray, spacing: tuple[float, float, float]) -> float:
+    """95th percentile of the distances between two surfaces, the larger of both directions, in mm.
+
+    Measured by MONAI, whose surface is the outermost pixels of a structure. NaN where one of the two is empty.
+
+    Args:
+        a, b: (slices, rows, columns).
+        spacing: between slices, rows and columns, in mm.
+    """
+    if not (a.any() and b.any()):
+        return float("nan")
+    import torch
+    from monai.metrics.hausdorff_distance import compute_hausdorff_distance
+
+    # Far background only costs time.
+    (box,) = ndimage.find_objects((a | b).astype(np.uint8))
+    first, second = (torch.from_numpy(np.pad(one[box], 1))[None, None] for one in (a, b))
+    with warnings.catch_warnings():
+        # MONAI warns of how it calls itself.
+        warnings.simplefilter("ignore", FutureWarning)
+        found = compute_hausdorff_distance(
+            first, second, include_background=True, percentile=PERCENTILE, spacing=list(spacing)
+        )
+    return float(found)
+
+
+def summarize(scores: Sequence[Score], measure: str) -> Summary | None:
+    """Figures of one measure over scores, or None where it was never defined."""
+    told = [(float(getattr(score, measure)), score.patient) for score in scores]
+    told = [(value, patient) for value, patient in told if np.isfinite(value)]
+    if not told:
+        return None
+    values = np.array([value for value, _ in told])
+    patients = [patient for _, patient in told]
+    # A small Dice is bad, and so is a large distance or error, to either side.
+    badness = np.sort(-values if measure == "dice" else np.abs(values))[::-1][: max(1, round(WORST * len(values)))]
+    worst = np.abs(badness)
+    interval = bootstrap_interval(values, patients) if len(set(patients)) > 1 else None
+    return Summary(
+        len(values), float(values.mean()), float(values.std()), float(np.median(values)), float(worst.mean()), interval
+    )
