@@ -1,4 +1,4 @@
-"""Labelled short-axis cardiac MR made by two diffusion models: masks from noise, images from masks.
+"""Labelled short-axis cardiac MR made by two diffusion models, and a U-Net that learns from it.
 
 Nothing heavy is imported here; the names below arrive on first use.
 """
@@ -10,15 +10,21 @@ from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
 
-__all__ = ["Attributes", "Generator", "__version__", "load_bundle"]
+__all__ = ["Attributes", "Generator", "Segmenter", "__version__", "load_bundle"]
 
 if TYPE_CHECKING:
     from .attributes import Attributes
     from .bundle import load_bundle
     from .generation import Generator
+    from .segmentation import Segmenter
 
 
-_HOMES = {"Attributes": "attributes", "Generator": "generation", "load_bundle": "bundle"}
+_HOMES = {
+    "Attributes": "attributes",
+    "Generator": "generation",
+    "Segmenter": "segmentation",
+    "load_bundle": "bundle",
+}
 
 
 def __getattr__(name: str) -> Any:

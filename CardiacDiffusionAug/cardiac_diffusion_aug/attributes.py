@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,6 +10,7 @@ from .errors import CardiacError
 
 PHASES = ("ED", "ES")
 GROUPS = ("NOR", "MINF", "DCM", "HCM", "RV")
+UNKNOWN_INDEX = -1
 LEVELS = {"apical": 1 / 6, "mid": 0.5, "basal": 5 / 6}
 
 
@@ -40,9 +42,50 @@ class Attributes:
         """Whether any attribute is set."""
         return not (self.phase is None and self.group is None and self.level is None)
 
+    def __str__(self) -> str:
+        return " ".join(f"{name}={value}" for name, value in self.as_dict().items() if value is not None)
+
     def as_dict(self) -> dict[str, Any]:
         """Attributes as plain values."""
         return {"phase": self.phase, "group": self.group, "level": self.level}
+
+
+AttributeTable = Sequence[Sequence[float]]
+"""Rows of phase index, group index, level and count of training slices; -1 where unknown."""
+
+LEVEL_TOLERANCE = 0.15
+
+
+def drawn(table: AttributeTable, asked: Attributes, place: float) -> Attributes:
+    """What is asked, and the rest as it goes together with that in the training data.
+
+    Args:
+        table: of the training data; nothing is added where it is empty.
+        asked: stays as it is.
+        place: 0..1, which of the fitting training slices it is taken from; the same place picks alike slices for
+            requests that differ a little.
+    """
+    phase, group = _index(PHASES, asked.phase), _index(GROUPS, asked.group)
+    rows = [r for r in table if phase in (UNKNOWN_INDEX, r[0]) and group in (UNKNOWN_INDEX, r[1])]
+    if asked.level is not None:
+        rows = [r for r in rows if abs(r[2] - asked.level) <= LEVEL_TOLERANCE] or rows
+    if not rows:
+        return asked
+    rows = sorted(rows, key=lambda r: (r[1], r[0], r[2]))
+    left = place * sum(r[3] for r in rows)
+    for row in rows:
+        left -= row[3]
+        if left < 0:
+            break
+    return Attributes(
+        asked.phase or (PHASES[int(row[0])] if row[0] >= 0 else None),
+        asked.group or (GROUPS[int(row[1])] if row[1] >= 0 else None),
+        asked.level if asked.level is not None else (row[2] if row[2] >= 0 else None),
+    )
+
+
+def _index(names: tuple[str, ...], name: str | None) -> int:
+    return UNKNOWN_INDEX if name is None else names.index(name)
 
 
 def parse_level(text: str | float | None) -> float | None:

@@ -53,6 +53,7 @@ COLUMNS = (
     "case",
     "variation",
     "slice",
+    "asked",
     "phase",
     "group",
     "level",

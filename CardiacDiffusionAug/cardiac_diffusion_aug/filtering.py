@@ -158,7 +158,7 @@ def _finished(
                     draw.case,
                     variation,
                     seed,
-                    attributes,
+                    generator.attributes_of(seed, draw.case, attributes),
                     image,
                     draw.mask,
                     generator.spacing,
@@ -203,7 +203,8 @@ def _draw_images(
     wanted = [(draw, variation) for draw in draws for variation in draw.missing]
     masks = [draw.mask for draw, _ in wanted if draw.mask is not None]
     noise = [image_noise(seed, draw.case, draw.stream(FIRST_IMAGE_STREAM + v)) for draw, v in wanted]
-    images = generator.images(masks, noise, [attributes] * len(wanted), check)
+    own = [generator.attributes_of(seed, draw.case, attributes) for draw, _ in wanted]
+    images = generator.images(masks, noise, own, check, attributes)
     reasons: dict[int, list[str]] = {}
     for (draw, variation), mask, image, dice in zip(wanted, masks, images, judge.dice(images, masks), strict=True):
         draw.draws += 1

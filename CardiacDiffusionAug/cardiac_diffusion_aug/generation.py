@@ -13,7 +13,7 @@ import SimpleITK as sitk
 import torch
 from torch import Tensor
 
-from .attributes import GROUPS, PHASES, Attributes
+from .attributes import GROUPS, PHASES, Attributes, drawn
 from .bundle import DEFAULT_MODEL, GENERATOR, Bundle, load_bundle
 from .devices import choose_device, is_out_of_memory, suggested_batch_size, use_bfloat16
 from .diffusion.sampling import case_noise, guided, sample
@@ -23,7 +23,7 @@ from .networks.image_denoiser import one_hot
 from .outlines import CHANNELS, masks_of
 from .slices import GRID_SIZE, GRID_SPACING, LabelArray
 
-MASK_STREAM, FIRST_IMAGE_STREAM = 0, 1
+MASK_STREAM, FIRST_IMAGE_STREAM, ATTRIBUTE_STREAM = 0, 1, 2**31
 GPU_MASK_CHUNK = 16
 GREY_LEVELS = 255
 
@@ -38,7 +38,7 @@ class GeneratedCase:
         case: number of the mask within its seed.
         variation: number of the image among those of the same mask.
         seed: of the run.
-        attributes: that were asked for.
+        attributes: of the case: what was asked for, and what was drawn beside it.
         image: (128, 128) uint8; 0 and 255 stand for the 1st and 99th percentile of a scan around the heart.
         mask: (128, 128) uint8 labels: 0 background, 1 LV cavity, 2 myocardium, 3 RV cavity.
         spacing: pixel size along columns and rows, and slice thickness, in mm.
@@ -80,6 +80,7 @@ class Generator:
         batch_size: images at a time on a GPU, by default what fits into its memory; a CPU, where a batch gains
             nothing, makes one at a time. Cases do not depend on it.
         notify: told, in a sentence, of what changes on the way, such as a smaller batch.
+        draw_attributes: whether attributes that are not asked for are drawn; see `attributes_of`.
 
     Raises:
         CardiacError: the model or the device cannot be used.
@@ -94,11 +95,13 @@ class Generator:
         guidance_scale: float | None = None,
         batch_size: int | None = None,
         notify: Callable[[str], None] = lambda message: None,
+        draw_attributes: bool = True,
     ) -> None:
         self.bundle = model if isinstance(model, Bundle) else load_bundle(model, GENERATOR)
         self.device = choose_device(device)
         self.bfloat16 = use_bfloat16(precision, self.device)
         self.notify = notify
+        self.draw_attributes = draw_attributes
         self.configure(steps, guidance_scale, batch_size)
         self._masks = self._ready("mask_denoiser")
         self._images = self._ready("image_denoiser")
@@ -126,7 +129,7 @@ class Generator:
         Args:
             count: number of masks.
             seed: 0 or more; case k of a seed is the same whatever the count and the batch size.
-            attributes: asked of every case.
+            attributes: asked of every case; the others are as `attributes_of` says.
             variations: images for each mask.
             skip: whether (case, variation) is not needed, as after a resume.
             check: called between steps; may raise to cancel.
@@ -142,9 +145,21 @@ class Generator:
             made = dict(zip(missing, self.masks(seed, missing, attributes, check), strict=True))
             masks = {case: made[case] if case in made else masks[case] for case in cases}
             noise = [image_noise(seed, case, FIRST_IMAGE_STREAM + variation) for case, variation in batch]
-            images = self.images([masks[case] for case, _ in batch], noise, [attributes] * len(batch), check)
-            for (case, variation), image in zip(batch, images, strict=True):
-                yield GeneratedCase(case, variation, seed, attributes, image, masks[case], self.spacing)
+            own = [self.attributes_of(seed, case, attributes) for case, _ in batch]
+            images = self.images([masks[case] for case, _ in batch], noise, own, check, attributes)
+            for (case, variation), image, its in zip(batch, images, own, strict=True):
+                yield GeneratedCase(case, variation, seed, its, image, masks[case], self.spacing)
+
+    def attributes_of(self, seed: int, case: int, asked: Attributes) -> Attributes:
+        """Attributes of a case: those asked for, and the others drawn as they occur in the training data.
+
+        So a set shows the patients of the training data in their shares. With `draw_attributes` off, what is not asked
+        for stays open, which is the unconditional model of Li et al. 2025.
+        """
+        if not self.draw_attributes:
+            return asked
+        table = self.bundle.info["attributes"].get("table", [])
+        return drawn(table, asked, float(np.random.default_rng([seed, case, ATTRIBUTE_STREAM]).random()))
 
     @property
     def spacing(self) -> tuple[float, float, float]:
@@ -162,6 +177,8 @@ class Generator:
     ) -> list[LabelArray]:
         """Masks (128, 128) of cases, each from the first stream of its noise, or from those given.
 
+        `attributes` are asked for; each case has others as `attributes_of` says.
+
         They are made in float32 and in chunks of one fixed size, so that a mask is the same to the bit whatever
         else is made beside it.
         """
@@ -173,8 +190,8 @@ class Generator:
             part = draws[first : first + chunk]
             padded = part + part[-1:] * (chunk - len(part))
             noise = torch.stack([case_noise(seed, case, stream, shape) for case, stream in padded])
-            rows = attribute_rows([attributes] * chunk).to(self.device)
-            denoiser = self._guided(lambda x, s, a: self._masks(x, s, a), rows)
+            own = [self.attributes_of(seed, case, attributes) for case, _ in padded]
+            denoiser = self._guided(lambda x, s, a: self._masks(x, s, a), own, attributes)
             made = sample(denoiser, self._to_device(noise), self._schedulers["mask_scheduler"], self.mask_steps, check)
             result += list(masks_of(made[: len(part)].cpu()))
         return result
@@ -185,8 +202,11 @@ class Generator:
         noise: Sequence[Tensor],
         attributes: Sequence[Attributes],
         check: Callable[[], None] = lambda: None,
+        asked: Attributes | None = None,
     ) -> list[GreyArray]:
-        """Images (128, 128) for masks, each from its own noise (1, 128, 128).
+        """Images (128, 128) for masks, each from its own noise (1, 128, 128) and with its own attributes.
+
+        Guidance makes those stronger that were asked for: `asked`, or all of them where it is None.
 
         When memory runs out the batch is halved and tried again.
 
@@ -197,7 +217,7 @@ class Generator:
         while len(result) < len(masks):
             part = slice(len(result), len(result) + self.batch_size)
             try:
-                result += self._images_of(masks[part], noise[part], attributes[part], check)
+                result += self._images_of(masks[part], noise[part], attributes[part], check, asked)
             except (RuntimeError, MemoryError) as error:
                 if not is_out_of_memory(error):
                     raise
@@ -211,24 +231,30 @@ class Generator:
         noise: Sequence[Tensor],
         attributes: Sequence[Attributes],
         check: Callable[[], None],
+        asked: Attributes | None,
     ) -> list[GreyArray]:
-        rows = attribute_rows(attributes).to(self.device)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bfloat16):
             classes = self._to_device(one_hot(torch.from_numpy(np.stack(masks))))
             modulation = self._images.modulation(classes)
-            denoiser = self._guided(lambda x, s, a: self._images(x, s, a, modulation), rows)
+            denoiser = self._guided(lambda x, s, a: self._images(x, s, a, modulation), attributes, asked)
             scheduler = self._schedulers["image_scheduler"]
             made = sample(denoiser, self._to_device(torch.stack(list(noise))), scheduler, self.steps, check)
         return list(to_grey(made[:, 0].float().cpu()))
 
     def _guided(
-        self, network: Callable[[Tensor, Tensor, Tensor], Tensor], rows: Tensor
+        self,
+        network: Callable[[Tensor, Tensor, Tensor], Tensor],
+        attributes: Sequence[Attributes],
+        asked: Attributes | None,
     ) -> Callable[[Tensor, Tensor], Tensor]:
-        nothing = torch.full_like(rows, UNKNOWN)
-        if bool((rows == nothing).all()):
-            return lambda x, sigma: network(x, sigma, nothing)
+        """The network with attributes, away from what it says without those that were asked for."""
+        rows = attribute_rows(attributes).to(self.device)
+        guided_ones = torch.ones(3) if asked is None else (attribute_rows([asked])[0] != UNKNOWN).float()
+        without = torch.where(guided_ones.to(self.device) > 0, torch.full_like(rows, UNKNOWN), rows)
+        if bool((without == rows).all()):
+            return lambda x, sigma: network(x, sigma, rows)
         return guided(
-            lambda x, sigma: network(x, sigma, rows), lambda x, sigma: network(x, sigma, nothing), self.guidance_scale
+            lambda x, sigma: network(x, sigma, rows), lambda x, sigma: network(x, sigma, without), self.guidance_scale
         )
 
     def _ready(self, part: str) -> Any:

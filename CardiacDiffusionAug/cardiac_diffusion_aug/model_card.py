@@ -12,12 +12,15 @@ UNLISTED = ("weight_decay", "gradient_clip", "keep_best")
 """Of a recipe, what no option sets."""
 
 
-def model_card(info: Mapping[str, Any], networks: Mapping[str, nn.Module]) -> str:
-    """Markdown text for a model.
+def model_card(
+    info: Mapping[str, Any], networks: Mapping[str, nn.Module], figures: Mapping[str, Mapping[str, Any]]
+) -> str:
+    """Markdown text for a generator.
 
     Args:
         info: as in `bundle.json`.
         networks: by subfolder, for their sizes.
+        figures: of a report of `evaluate` by key; none when it was not evaluated.
     """
     training = info["training"]
     split = training["image_denoiser"]["facts"]["split"]
@@ -39,7 +42,8 @@ def model_card(info: Mapping[str, Any], networks: Mapping[str, nn.Module]) -> st
         "## Sampling",
         f"DPM-Solver++ (2M), {info['defaults']['mask_steps']} network calls for a mask and "
         f"{info['defaults']['image_steps']} for an image; guidance scale {info['defaults']['guidance_scale']} where "
-        "phase, level or group are asked for.",
+        "phase, level or group are asked for. What is not asked for is drawn in the shares of the training data.",
+        *_figures_text(figures),
         "## Limits",
         f"Slices of {info['grid']['size']} x {info['grid']['size']} pixels at {info['grid']['spacing_mm']} mm, one at "
         "a time: neighbouring slices are not a volume. One centre and the scanners of the training data; other "
@@ -48,6 +52,20 @@ def model_card(info: Mapping[str, Any], networks: Mapping[str, nn.Module]) -> st
         f"## License\n\n{info['license']}, the terms of the training data.",
     ]
     return "\n\n".join(parts) + "\n"
+
+
+def _figures_text(figures: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    judged = [figure for figure in figures.values() if figure.get("bar") and figure.get("value") is not None]
+    if not judged:
+        return []
+    rows = []
+    for figure in judged:
+        sign = "at least" if figure["bar"]["at_least"] else "at most"
+        word = "good" if figure["good"] else "missed"
+        rows.append(f"| {figure['name']} | {figure['value']:.3f} | {sign} {figure['bar']['limit']:.3f} | {word} |")
+    head = "| figure | value | bar | |\n| --- | --- | --- | --- |\n"
+    words = "Of cases made without the filter, beside the validation patients; `evaluate` measures and explains them."
+    return ["## Figures", words, head + "\n".join(rows)]
 
 
 def segmenter_card(info: Mapping[str, Any], network: nn.Module) -> str:

@@ -11,9 +11,10 @@ import SimpleITK as sitk
 import torch
 from scipy import ndimage
 
+from cardiac_diffusion_aug.anatomy import failures
 from cardiac_diffusion_aug.datasets import read_cases
 from cardiac_diffusion_aug.labels import BACKGROUND, LV, MYO, RV
-from cardiac_diffusion_aug.outlines import CRUMB_MM2, REACH_MM, masks_of, signed_distances, without_crumbs
+from cardiac_diffusion_aug.outlines import CRUMB_MM2, REACH_MM, masks_of, mended, signed_distances, without_crumbs
 from cardiac_diffusion_aug.slices import GRID_SIZE, GRID_SPACING, LabelArray, grid_around, heart_center, resample_labels
 from phantom import phantom_stack
 
@@ -225,3 +226,33 @@ def test_the_size_of_a_crumb_is_in_millimetres() -> None:
 
 def test_a_slice_smaller_than_a_crumb_is_no_reason_to_fail() -> None:
     assert without_crumbs(np.full((2, 3), LV, np.uint8)).shape == (2, 3)
+
+
+def test_a_right_ventricle_in_parts_keeps_the_largest() -> None:
+    mask = np.zeros((GRID_SIZE, GRID_SIZE), np.uint8)
+    mask[disc(64, 80, 24)], mask[disc(64, 80, 16)] = MYO, LV
+    mask[disc(40, 50, 12) & (mask == 0)] = RV
+    mask[disc(95, 60, 8) & (mask == 0)] = RV
+    assert len(parts_of(mask, RV)) == 2
+    result = mended(mask)
+    assert len(parts_of(result, RV)) == 1
+    np.testing.assert_array_equal(result == RV, (mask == RV) & disc(40, 50, 12))
+    np.testing.assert_array_equal(result == LV, mask == LV)
+
+
+def test_a_pocket_between_the_ventricles_is_closed() -> None:
+    mask = np.zeros((GRID_SIZE, GRID_SIZE), np.uint8)
+    mask[disc(64, 64, 40)] = RV
+    mask[disc(64, 84, 30)] = 0
+    mask[disc(64, 86, 26)], mask[disc(64, 86, 18)] = MYO, LV
+    mask[30:98, 88:][mask[30:98, 88:] == 0] = MYO
+    before = ndimage.binary_fill_holes(mask > 0)
+    result = mended(mask)
+    np.testing.assert_array_equal(result > 0, before)
+    assert not failures(result, GRID_SPACING)
+    np.testing.assert_array_equal(result[mask > 0], mask[mask > 0])
+
+
+def test_real_hearts_are_hardly_changed(hearts: LabelArray) -> None:
+    changed = np.array([(mended(mask) != mask).any() for mask in hearts])
+    assert changed.mean() < 0.1

@@ -71,6 +71,12 @@ class SlicePack:
             self.images[chosen], self.masks[chosen], self.attributes[chosen], self.patients[chosen], self.cases[chosen]
         )
 
+    def attribute_table(self) -> list[list[float]]:
+        """How often each combination of attributes occurs among slices with a heart: rows as `AttributeTable`."""
+        shown = self.attributes[self.masks.any(axis=(1, 2))].round(2)
+        rows, counts = np.unique(shown, axis=0, return_counts=True)
+        return [[*map(float, np.round(row, 2)), int(count)] for row, count in zip(rows.tolist(), counts, strict=True)]
+
     def save(self, path: Path) -> None:
         """Write as compressed npz; the file appears whole or not at all."""
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -94,7 +94,8 @@ def dice(a: BoolArray, b: BoolArray) -> float:
 def hausdorff_95(a: BoolArray, b: BoolArray, spacing: tuple[float, float, float]) -> float:
     """95th percentile of the distances between two surfaces, the larger of both directions, in mm.
 
-    Measured by MONAI, whose surface is the outermost pixels of a structure. NaN where one of the two is empty.
+    Measured by MONAI, whose surface is the outermost pixels of a structure; of a single slice it is the outline, since
+    all of its pixels would be outermost otherwise. NaN where one of the two is empty.
 
     Args:
         a, b: (slices, rows, columns).
@@ -105,15 +106,16 @@ def hausdorff_95(a: BoolArray, b: BoolArray, spacing: tuple[float, float, float]
     import torch
     from monai.metrics.hausdorff_distance import compute_hausdorff_distance
 
+    size = list(spacing)
+    if len(a) == 1:
+        a, b, size = a[0], b[0], size[1:]
     # Far background only costs time.
     (box,) = ndimage.find_objects((a | b).astype(np.uint8))
     first, second = (torch.from_numpy(np.pad(one[box], 1))[None, None] for one in (a, b))
     with warnings.catch_warnings():
         # MONAI warns of how it calls itself.
         warnings.simplefilter("ignore", FutureWarning)
-        found = compute_hausdorff_distance(
-            first, second, include_background=True, percentile=PERCENTILE, spacing=list(spacing)
-        )
+        found = compute_hausdorff_distance(first, second, include_background=True, percentile=PERCENTILE, spacing=size)
     return float(found)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -27,6 +28,7 @@ class BuildBundle(Job):
         10.0, "of the training data in mm, written into made cases", minimum=0.1, maximum=50
     )
     note: str = option("", "what else the model card must say of the training")
+    report: Path | None = option(None, "report.json that evaluate wrote of these weights; the card tells its figures")
     mask_steps: int = option(20, "network calls for a mask", minimum=1, maximum=1000)
     image_steps: int = option(20, "network calls for an image", minimum=1, maximum=1000)
     guidance_scale: float = option(1.5, "strength of the attributes", minimum=0, maximum=20)
@@ -49,13 +51,25 @@ class BuildBundle(Job):
             if snapshot is None:
                 raise CardiacError(f"{folder} holds no snapshot of a training; train first.")
             networks[part], trainings[part] = averaged_network(snapshot, kind)
+        trainings["image_denoiser"]["facts"].pop("attributes", None)
         info = self._info(trainings)
         schedulers = {
             "mask_scheduler": flow_scheduler(MASK_STEP_MEAN),
             "image_scheduler": flow_scheduler(IMAGE_STEP_MEAN),
         }
-        write_bundle(self.output, networks, schedulers, info, model_card(info, networks))
+        figures = self._figures()
+        write_bundle(self.output, networks, schedulers, info, model_card(info, networks, figures))
         return {"model": str(self.output), "sha256": load_bundle(self.output).sha256}
+
+    def _figures(self) -> Mapping[str, Any]:
+        from ..slices import read_json
+
+        if self.report is None:
+            return {}
+        figures = read_json(self.report).get("figures")
+        if not isinstance(figures, dict) or not all(isinstance(f, dict) and "name" in f for f in figures.values()):
+            raise CardiacError(f"{self.report} is not a report of evaluate; give its report.json.")
+        return figures
 
     def _info(self, trainings: dict[str, dict[str, Any]]) -> dict[str, Any]:
         from ..attributes import GROUPS, PHASES
@@ -68,7 +82,12 @@ class BuildBundle(Job):
             "license": self.license,
             "labels": {"background": 0, **{s.key: s.value for s in STRUCTURES}},
             "grid": {"size": GRID_SIZE, "spacing_mm": GRID_SPACING},
-            "attributes": {"phase": list(PHASES), "group": list(GROUPS), "level": [0.0, 1.0]},
+            "attributes": {
+                "phase": list(PHASES),
+                "group": list(GROUPS),
+                "level": [0.0, 1.0],
+                "table": trainings["mask_denoiser"]["facts"].pop("attributes", []),
+            },
             "slice_thickness_mm": self.slice_thickness,
             "defaults": {
                 "mask_steps": self.mask_steps,

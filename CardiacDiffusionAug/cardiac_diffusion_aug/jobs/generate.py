@@ -106,6 +106,9 @@ class Generate(SamplingJob):
     HELP: ClassVar[str] = "make labelled slices from noise"
 
     count: int = option(8, "number of masks; each gets --variations images", minimum=1, maximum=10**8)
+    draw_attributes: bool = option(
+        True, "give what is not asked for (phase, level, group) the shares of the training data, or leave it open"
+    )
     filter: bool = option(
         True, "keep only masks that are anatomically sound and images that fit them; others are redrawn"
     )
@@ -119,7 +122,9 @@ class Generate(SamplingJob):
         context.progress(0, total, "loading the model")
         generator = self.generator(context)
         judge = self._judge(context) if self.filter else None
-        settings = {**self.settings(generator), "filter": judge.segmenter.bundle.sha256 if judge else None}
+        generator.draw_attributes = self.draw_attributes
+        drawn = {"draw_attributes": self.draw_attributes}
+        settings = {**self.settings(generator), **drawn, "filter": judge.segmenter.bundle.sha256 if judge else None}
         writer = DatasetWriter(self.output, settings, self.resume, self.overwrite)
         facts = {**self.facts(generator), "checks": judge.CHECKS if judge else ""}
         # An earlier run may have made more than are asked for now.
@@ -160,7 +165,8 @@ class Generate(SamplingJob):
         name = self._name(made.case, made.variation)
         own = {"patient": f"synthetic{self.seed}-{made.case:06d}", "case": made.case, "variation": made.variation}
         dice = {f"dice_{key}": round(value, 4) for key, value in made.dice.items()}
-        told = {"draws": made.draws, "rejected": "; ".join(made.rejected), **dice}
+        asked = {"asked": str(self.attributes), **made.attributes.as_dict()}
+        told = {**asked, "draws": made.draws, "rejected": "; ".join(made.rejected), **dice}
         writer.add(name, *made.stacks(), {**facts, **own, **told})
         context.result({"name": name, **writer.files(name), **facts, **own, **told})
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -54,6 +55,33 @@ class Scan:
 
 
 @dataclass
+class _Folder:
+    """The folder of the results; nothing in it is touched before the first of them is ready."""
+
+    path: Path
+    settings: dict[str, Any]
+    overwrite: bool
+    claimed: bool = False
+
+    def claim(self) -> None:
+        """Remove earlier results that are to be replaced, and make the folder this run's own."""
+        from ..disk import write_whole
+        from ..export import DATASET, MADE_BY, SUFFIX
+        from ..labels import STRUCTURES
+        from ..measurements import TABLE
+
+        if self.claimed:
+            return
+        earlier = [*self.path.glob(f"*{SUFFIX}"), self.path / TABLE, self.path / PREVIEW] if self.overwrite else []
+        for old in earlier:
+            old.unlink(missing_ok=True)
+        labels = {"background": 0, **{s.key: s.value for s in STRUCTURES}}
+        content = {"labels": labels, "file_ending": SUFFIX, MADE_BY: self.settings}
+        write_whole(self.path / DATASET, (json.dumps(content, indent=2) + "\n").encode())
+        self.claimed = True
+
+
+@dataclass
 class _Results:
     """What a run collects: measured frames, and tiles for the preview."""
 
@@ -97,7 +125,12 @@ def _tile(image: sitk.Image, mask: sitk.Image) -> tuple[Any, Any]:
     image, mask, labels = (image[:, :, index : index + 1], mask[:, :, index : index + 1], labels[index : index + 1])
     grid = grid_around(image, heart_center(labels if labels.any() else np.ones_like(labels)))
     array = resample_image(image, grid)
-    return rescale(array, intensity_window(array, "it"))[0], resample_labels(mask, grid)[0]
+    try:
+        window = intensity_window(array, "the tile")
+    except CardiacError:
+        # Where no heart was found, there may be nothing to see at all.
+        window = float(array.min()), float(array.min()) + 1
+    return rescale(array, window)[0], resample_labels(mask, grid)[0]
 
 
 @dataclass(kw_only=True)
@@ -113,6 +146,7 @@ class Segment(Job):
     split: str | None = option(
         None, "of a data set, only the patients that this rule keeps for validation, such as 'mod 5 == 4'"
     )
+    insist: bool = option(False, "label also what does not look like a short-axis scan of the heart")
     device: str = option("auto", "auto, cuda, cuda:1, mps or cpu")
     precision: str = option("auto", "bfloat16 where it is fast", choices=("auto", "bf16", "fp32"))
     resume: bool = option(False, "go on with a folder that was interrupted")
@@ -129,17 +163,17 @@ class Segment(Job):
 
         scans = self._scans(context)
         segmenter = warm_segmenter(context, self.model, self.device, self.precision)
-        self._claim(segmenter)
+        folder = self._folder(segmenter)
         results, failed = _Results(), []
         for index, scan in enumerate(scans):
             context.check()
             context.progress(index, len(scans), scan.name)
             try:
-                self._one(scan, segmenter, results, context)
+                self._one(scan, segmenter, folder, results, context)
             except CardiacError as error:
-                if len(scans) == 1:
+                # Of many scans a bad one costs itself alone; a full disk would cost all that follow.
+                if len(scans) == 1 or error.code != "bad_input":
                     raise
-                # Of many scans a bad one costs itself alone.
                 failed.append(scan.name)
                 context.say(str(error))
         context.progress(len(scans), len(scans))
@@ -158,30 +192,29 @@ class Segment(Job):
         return {**done, "preview": str(results.write_preview(self.output))}
 
     def _scans(self, context: Context) -> list[Scan]:
-        from ..datasets import READERS, read_cases
+        from ..datasets import READERS
         from ..datasets.masks import SUFFIXES
 
         path = self.input
-        if path.is_file():
-            return [Scan(_stem(path, SUFFIXES), path)]
-        if not path.is_dir():
+        # Unlike `Path.exists` this takes any text, such as one that is too long for a path.
+        if not os.path.exists(path):
             raise CardiacError(f"There is no file or folder {path}; check the path of the scans.")
-        if any(reader.recognizes(path) for reader in READERS):
-            reader, cases = read_cases(path)
+        # Not `read_cases`, which asks for masks: what is to be labelled may have none.
+        reader = next((r for r in READERS if r.recognizes(path)), None) if path.is_dir() else None
+        if reader is not None:
             context.say(f"{path} was read as {reader.DESCRIPTION}.")
-            return [Scan(case.name, case.image_path, case) for case in self._chosen(cases)]
+            chosen = self._chosen(list(reader.cases(path)))
+            return _of_different_names([Scan(case.name, case.image_path, case) for case in chosen], path)
         if self.split is not None:
             raise CardiacError(f"{path} is no data set, so --split has no patients to choose from; leave it out.")
-        files = [p for p in sorted(path.iterdir()) if p.name.endswith(SUFFIXES) and not p.name.startswith(".")]
+        if path.is_file():
+            return [Scan(_stem(path, SUFFIXES), path)]
+        files = [p for p in sorted(path.iterdir()) if p.name.lower().endswith(SUFFIXES) and not p.name.startswith(".")]
         scans = [Scan(_stem(p, SUFFIXES), p) for p in files]
         scans = [scan for scan in scans if not scan.name.lower().endswith(MASK_MARKS)]
         if not scans:
             raise CardiacError(f"{path} holds no scans ({', '.join(SUFFIXES)}); check the path.")
-        names = [scan.name for scan in scans]
-        twice = sorted({name for name in names if names.count(name) > 1})
-        if twice:
-            raise CardiacError(f"{path} holds {twice[0]} in two formats; keep one of them.")
-        return scans
+        return _of_different_names(scans, path)
 
     def _chosen(self, cases: Sequence[Case]) -> list[Case]:
         from ..datasets.splits import split_patients
@@ -189,15 +222,21 @@ class Segment(Job):
         if self.split is None:
             return list(cases)
         kept = set(split_patients([case.patient for case in cases], self.split).validation)
+        if not kept:
+            raise CardiacError(f"The split {self.split!r} keeps no patient of {self.input}; give another, or none.")
         return [case for case in cases if case.patient in kept]
 
-    def _claim(self, segmenter: Segmenter) -> None:
-        """Make the folder this run's own, or find that it is."""
-        from ..disk import write_whole, writing_to
-        from ..export import DATASET, MADE_BY, SUFFIX, require_permission
-        from ..labels import STRUCTURES
+    def _folder(self, segmenter: Segmenter) -> _Folder:
+        """The folder of the results, which may be written to."""
+        from ..disk import writing_to
+        from ..export import earlier_settings, require_permission
 
-        settings = {"job": self.NAME, "model": segmenter.bundle.name, "model_sha256": segmenter.bundle.sha256}
+        settings = {
+            "job": self.NAME,
+            "model": segmenter.bundle.name,
+            "model_sha256": segmenter.bundle.sha256,
+            "insist": self.insist,
+        }
         if self.output.exists() and not self.output.is_dir():
             raise CardiacError(f"{self.output} is a file; choose a folder for --output.", "bad_output")
         source = self.input.resolve() if self.input.is_dir() else self.input.resolve().parent
@@ -206,32 +245,30 @@ class Segment(Job):
         with writing_to(self.output):
             if self.output.is_dir() and any(self.output.iterdir()):
                 require_permission(self.output, settings, self.resume, self.overwrite)
-                for old in self.output.glob(f"*{SUFFIX}") if self.overwrite else ():
-                    old.unlink()
+                if (earlier_settings(self.output) or {}).get("job") != self.NAME:
+                    raise CardiacError(
+                        f"{self.output} holds results of another kind; choose another folder.", "bad_output"
+                    )
             self.output.mkdir(parents=True, exist_ok=True)
-            labels = {"background": 0, **{s.key: s.value for s in STRUCTURES}}
-            content = {"labels": labels, "file_ending": SUFFIX, MADE_BY: settings}
-            write_whole(self.output / DATASET, (json.dumps(content, indent=2) + "\n").encode())
+        return _Folder(self.output, settings, self.overwrite)
 
-    def _one(self, scan: Scan, segmenter: Segmenter, results: _Results, context: Context) -> None:
+    def _one(self, scan: Scan, segmenter: Segmenter, folder: _Folder, results: _Results, context: Context) -> None:
         from ..disk import writing_to
         from ..export import SUFFIX, write_stack
-        from ..slices import as_stack, frame_of, read_image
+        from ..slices import as_stack, frame_of
 
         image = scan.load()
         cine = image.GetDimension() == 4 and image.GetSize()[3] > 1
         frames = [frame_of(image, i) for i in range(image.GetSize()[3])] if cine else [as_stack(image, scan.name)]
         path = self.output / f"{scan.name}{SUFFIX}"
-        if self.resume and path.is_file():
-            kept = read_image(path)
-            masks = [frame_of(kept, i) for i in range(kept.GetSize()[3])] if cine else [kept]
-            warning = ""
-        else:
+        masks, warning = _kept(path, frames) if self.resume else None, ""
+        if masks is None:
             found = self._found(scan, frames, segmenter, context)
             masks, warning = [one.mask for one in found], _one_sentence(found)
             if warning:
                 context.say(warning)
             with writing_to(self.output):
+                folder.claim()
                 write_stack(_as_cine(masks, image) if cine else masks[0], path)
         measured = results.add(scan, frames, masks)
         context.result({"name": scan.name, "mask": str(path), "warning": warning, **measured})
@@ -242,13 +279,34 @@ class Segment(Job):
         from ..segmentation import segment_cine
 
         if len(frames) == 1:
-            return [segmenter.segment(frames[0], scan.name, check=context.check)]
-        return segment_cine(segmenter, frames, scan.name, context.check)
+            return [segmenter.segment(frames[0], scan.name, check=context.check, insist=self.insist)]
+        return segment_cine(segmenter, frames, scan.name, context.check, insist=self.insist)
 
 
 def _stem(path: Path, suffixes: Sequence[str]) -> str:
-    ending = next(s for s in (*suffixes, path.suffix) if path.name.endswith(s))
+    ending = next(s for s in (*suffixes, path.suffix.lower()) if path.name.lower().endswith(s))
     return path.name[: len(path.name) - len(ending)].removesuffix(CHANNEL)
+
+
+def _of_different_names(scans: list[Scan], path: Path) -> list[Scan]:
+    names = [scan.name for scan in scans]
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise CardiacError(f"{path} holds {twice[0]} in two files or formats; keep one of them.")
+    return scans
+
+
+def _kept(path: Path, frames: Sequence[sitk.Image]) -> list[sitk.Image] | None:
+    """The masks of an earlier run, or None where they are missing, damaged or not of these frames."""
+    from ..slices import frame_of, read_image, same_geometry
+
+    try:
+        kept = read_image(path)
+    except CardiacError:
+        return None
+    masks = [frame_of(kept, i) for i in range(kept.GetSize()[3])] if kept.GetDimension() == 4 else [kept]
+    same = len(masks) == len(frames) and all(map(same_geometry, masks, frames))
+    return masks if same else None
 
 
 def _one_sentence(found: Sequence[Segmentation]) -> str:

@@ -114,7 +114,12 @@ class TrainingJob(Job):
             f"{len(split.train)} patients ({len(training)} slices) train, "
             f"{len(split.validation)} ({len(validation)} slices) validate."
         )
-        facts = {"reader": reader.NAME, "slices": len(training), "split": asdict(split)}
+        facts = {
+            "reader": reader.NAME,
+            "slices": len(training),
+            "split": asdict(split),
+            "attributes": training.attribute_table(),
+        }
         return training, validation, facts
 
     def chosen(self, split: Split) -> Split:
