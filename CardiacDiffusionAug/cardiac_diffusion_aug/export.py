@@ -24,7 +24,7 @@ import numpy as np
 import SimpleITK as sitk
 
 from .disk import append_line, part_of, reason_not_written, whole, write_whole, writing_to
-from .errors import CardiacError
+from .errors import CardiacError, shown
 from .labels import STRUCTURES
 from .preview import contact_sheet
 from .slices import (
@@ -251,6 +251,12 @@ def require_permission(folder: Path, settings: Mapping[str, Any], resume: bool, 
     if earlier is None:
         raise CardiacError(
             f"{folder} holds files that this program did not make; choose an empty folder.", "bad_output"
+        )
+    if earlier.get("job") != settings.get("job"):
+        raise CardiacError(
+            f"{folder} holds what {shown(earlier.get('job'))} made; choose another folder for "
+            f"{shown(settings.get('job'))}.",
+            "bad_output",
         )
     if not resume and not overwrite:
         raise CardiacError(

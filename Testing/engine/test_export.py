@@ -189,7 +189,7 @@ def test_a_data_set_is_kept_unless_told(tmp_path: Path) -> None:
     assert contents(tmp_path) == before
 
 
-@pytest.mark.parametrize("changes", [{"seed": 1}, {"level": 0.5}, {"phase": "ED"}, {"job": "synthesize"}, {"more": 1}])
+@pytest.mark.parametrize("changes", [{"seed": 1}, {"level": 0.5}, {"phase": "ED"}, {"more": 1}])
 def test_other_settings_do_not_go_on(tmp_path: Path, changes: dict[str, Any]) -> None:
     made(tmp_path, 0)
     before = contents(tmp_path)
@@ -483,3 +483,9 @@ def test_the_smallest_stack_is_written(tmp_path: Path) -> None:
     writer.add("dot", sitk.Image([1, 1, 1], sitk.sitkUInt8), sitk.Image([1, 1, 1], sitk.sitkInt16), {})
     assert export.MANIFEST in {path.name for path in tmp_path.iterdir()}
     assert names(tmp_path) == ["dot"]
+
+
+def test_what_another_job_made_is_not_touched(tmp_path: Path) -> None:
+    DatasetWriter(tmp_path / "set", SETTINGS).finish()
+    with pytest.raises(CardiacError, match=r"'generate' made; choose another folder for 'synthesize'"):
+        DatasetWriter(tmp_path / "set", {**SETTINGS, "job": "synthesize"}, overwrite=True)

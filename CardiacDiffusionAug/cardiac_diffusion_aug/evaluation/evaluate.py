@@ -97,7 +97,7 @@ def evaluate(
         adherence_section(synthetic, slice_dices(ours, synthetic.masks), slice_dices(real, validation.masks)),
         fidelity_section(compare(a, validation.patients, b, seed)),
         copying_section(copied, synthetic, training, validation),
-        shape_section(synthetic, validation, seed),
+        shape_section(synthetic, training, validation, seed),
         attribute_section(QUESTIONS, measured, why_no_generator),
     ]
 

@@ -10,73 +10,118 @@ import numpy as np
 import numpy.typing as npt
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure as Canvas
+from matplotlib.layout_engine import ConstrainedLayoutEngine
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
+from matplotlib.ticker import MaxNLocator
+
+from .report import typeset
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.legend import Legend
 
     from .report import Curves, Histogram
 
-COLUMNS, DPI, WIDTH = 3, 110, 9.6
-PANEL_HEIGHT, CURVES_HEIGHT = 2.3, 4.2
-BINS = 24
-REAL_COLOR, MADE_COLOR, INK = "#b4bcc7", "#c2410c", "#3b4654"
+COLUMNS, DPI, WIDTH = 3, 165, 9.56
+PANEL_HEIGHT, LEGEND_HEIGHT, CURVES_HEIGHT = 2.1, 0.35, 4.2
+BINS = 25
+REAL_COLOR, OUR_COLOR, INK, GRID = "#b4bcc7", "#c2410c", "#3b4654", "#e5e8ec"
 LINE_COLORS = ("#c2410c", "#1d5fa8", "#14703c", "#6b3fa0", "#8a6d00", "#3b4654")
+MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 
 
 def draw_histograms(plots: Sequence[Histogram]) -> bytes:
-    """Small histograms side by side: real slices filled, made ones as a line, each with an area of one."""
+    """Small histograms side by side: real slices filled, ours as an outline, each with an area of one."""
     columns = min(COLUMNS, len(plots))
     rows = -(-len(plots) // columns)
-    canvas = Canvas(figsize=(WIDTH, PANEL_HEIGHT * rows), dpi=DPI, layout="constrained")
+    width = WIDTH if columns > 1 else WIDTH / 2
+    layout = ConstrainedLayoutEngine(w_pad=0.08, h_pad=0.08)
+    canvas = Canvas(figsize=(width, PANEL_HEIGHT * rows + LEGEND_HEIGHT), dpi=DPI, layout=layout)
     axes = canvas.subplots(rows, columns, squeeze=False).ravel()
     for one, plot in zip(axes, plots, strict=False):
         _histogram(one, plot)
     for one in axes[len(plots) :]:
         one.set_axis_off()
-    handles, labels = axes[0].get_legend_handles_labels()
-    if handles:
-        canvas.legend(handles, labels, loc="outside upper right", ncols=2, frameon=False, fontsize=9)
+    keys = [Patch(color=REAL_COLOR, label="real"), Patch(edgecolor=OUR_COLOR, fill=False, linewidth=1.6, label="ours")]
+    _finish(canvas.legend(handles=keys, loc="outside upper left", ncols=2, frameon=False, fontsize=9))
     return _png(canvas)
 
 
 def draw_curves(plot: Curves) -> bytes:
-    """Lines with a mark at each point."""
+    """Lines told apart by colour and by the marks at their points; a point that is NaN leaves a gap."""
     canvas = Canvas(figsize=(WIDTH, CURVES_HEIGHT), dpi=DPI, layout="constrained")
     axes = canvas.subplots()
-    for index, (name, (x, y)) in enumerate(plot.lines.items()):
-        color = LINE_COLORS[index % len(LINE_COLORS)]
-        axes.plot(np.asarray(x), np.asarray(y), marker="o", markersize=4, color=color, label=name)
-    axes.set_xlabel(plot.x_label, color=INK)
-    axes.set_ylabel(plot.y_label, color=INK)
-    axes.grid(color="#e5e8ec", linewidth=0.8)
-    if plot.lines:
-        axes.legend(frameon=False, fontsize=9)
+    axes.grid(color=GRID, linewidth=0.8)
+    axes.set_axisbelow(True)
     _plain(axes)
+    axes.set_xlabel(_text(typeset(plot.x_label)), color=INK, parse_math=False)
+    axes.set_ylabel(_text(typeset(plot.y_label)), color=INK, parse_math=False)
+    if not any(_both_finite(x, y) for x, y in plot.lines.values()):
+        _say_empty(axes)
+        return _png(canvas)
+    lines: list[Line2D] = []
+    for index, (x, y) in enumerate(plot.lines.values()):
+        color, marker = LINE_COLORS[index % len(LINE_COLORS)], MARKERS[index % len(MARKERS)]
+        lines += axes.plot(np.asarray(x, float), np.asarray(y, float), marker=marker, markersize=5, color=color)
+    _finish(canvas.legend(lines, [*map(_text, plot.lines)], loc="outside right upper", frameon=False, fontsize=9))
     return _png(canvas)
 
 
 def _histogram(axes: Axes, plot: Histogram) -> None:
-    axes.set_title(plot.title, fontsize=9.5, color=INK, loc="left")
-    axes.set_xlabel("" if plot.unit in ("", "1") else plot.unit, fontsize=8.5, color=INK)
+    axes.set_title(_text(plot.title), fontsize=10, color=INK, loc="left", parse_math=False)
+    axes.set_xlabel(_text(typeset(plot.unit)), fontsize=9, color=INK, labelpad=2, parse_math=False)
+    axes.xaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 2.5, 5, 10]))
     axes.set_yticks([])
+    axes.spines["left"].set_visible(False)
     _plain(axes)
-    real, made = (_finite(values) for values in (plot.real, plot.synthetic))
-    both = np.concatenate([real, made])
+    real, ours = (_finite(values) for values in (plot.real, plot.synthetic))
+    both = np.concatenate([real, ours])
     if not len(both):
-        axes.text(0.5, 0.5, "no values", ha="center", va="center", transform=axes.transAxes, color=INK, fontsize=9)
+        _say_empty(axes)
         return
-    low, high = float(both.min()), float(both.max())
-    bins = np.linspace(low, high if high > low else low + 1, BINS + 1).tolist()
+    bins = _bins(float(both.min()), float(both.max()))
     if len(real):
-        axes.hist(real, bins, density=True, color=REAL_COLOR, label="real")
-    if len(made):
-        axes.hist(made, bins, density=True, histtype="step", color=MADE_COLOR, linewidth=1.6, label="made")
+        axes.hist(real, bins, density=True, color=REAL_COLOR)
+    if len(ours):
+        axes.hist(ours, bins, density=True, histtype="step", color=OUR_COLOR, linewidth=1.6)
+
+
+def _bins(low: float, high: float) -> list[float]:
+    """Edges of common bins; around a value that is constant, a little room."""
+    if high - low <= 1e-9 * max(abs(low), abs(high)):
+        room = max(0.5, 0.05 * abs(low))
+        low, high = low - room, high + room
+    return np.linspace(low, high, BINS + 1).tolist()
+
+
+def _say_empty(axes: Axes) -> None:
+    axes.text(0.5, 0.5, "no values", ha="center", va="center", transform=axes.transAxes, color=INK, fontsize=9)
+    axes.set_xticks([])
+    axes.set_yticks([])
 
 
 def _plain(axes: Axes) -> None:
-    axes.tick_params(labelsize=8.5, colors=INK)
-    for side in ("top", "right", "left"):
+    axes.tick_params(labelsize=8.5, colors=INK, length=3)
+    for side in ("left", "bottom"):
+        axes.spines[side].set_color(INK)
+    for side in ("top", "right"):
         axes.spines[side].set_visible(False)
+
+
+def _finish(legend: Legend) -> None:
+    for text in legend.get_texts():
+        text.set_color(INK)
+        text.set_parse_math(False)
+
+
+def _text(text: str) -> str:
+    """Text that can be drawn: what is no UTF-8 in a file name becomes a question mark."""
+    return text.encode("utf-8", "replace").decode("utf-8")
+
+
+def _both_finite(x: npt.ArrayLike, y: npt.ArrayLike) -> bool:
+    return bool((np.isfinite(np.asarray(x, float)) & np.isfinite(np.asarray(y, float))).any())
 
 
 def _finite(values: npt.ArrayLike) -> npt.NDArray[np.float64]:

@@ -229,7 +229,7 @@ class Segment(Job):
     def _folder(self, segmenter: Segmenter) -> _Folder:
         """The folder of the results, which may be written to."""
         from ..disk import writing_to
-        from ..export import earlier_settings, require_permission
+        from ..export import require_permission
 
         settings = {
             "job": self.NAME,
@@ -245,10 +245,6 @@ class Segment(Job):
         with writing_to(self.output):
             if self.output.is_dir() and any(self.output.iterdir()):
                 require_permission(self.output, settings, self.resume, self.overwrite)
-                if (earlier_settings(self.output) or {}).get("job") != self.NAME:
-                    raise CardiacError(
-                        f"{self.output} holds results of another kind; choose another folder.", "bad_output"
-                    )
             self.output.mkdir(parents=True, exist_ok=True)
         return _Folder(self.output, settings, self.overwrite)
 
