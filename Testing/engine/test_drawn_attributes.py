@@ -23,7 +23,7 @@ from tiny import CARD, tiny_info, tiny_networks
 pytest_plugins = ["tiny"]
 
 # Phase, group, level, count: no HCM at end-systole, more apices than bases.
-TABLE = [[0, 0, 0.0, 3], [0, 0, 1.0, 1], [1, 0, 0.5, 2], [0, 3, 0.5, 2], [-1, -1, -1, 2]]
+TABLE: list[list[float]] = [[0, 0, 0.0, 3], [0, 0, 1.0, 1], [1, 0, 0.5, 2], [0, 3, 0.5, 2], [-1, -1, -1, 2]]
 
 
 def shares(asked: Attributes, count: int = 1000) -> Counter[str]:
