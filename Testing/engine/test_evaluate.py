@@ -176,7 +176,8 @@ class Obedient:
 
 @pytest.mark.parametrize("question", QUESTIONS, ids=lambda question: question.key)
 def test_both_masks_of_a_pair_come_from_one_noise(question: Question) -> None:
-    generator, told = Obedient(True), []
+    generator = Obedient(True)
+    told: list[int] = []
     rows = answers(generator, question, 3, 7, progress=told.append)  # type: ignore[arg-type]
     assert rows.shape == (3, 2)
     assert (rows[:, 0] > rows[:, 1]).all()
@@ -292,7 +293,8 @@ class Interrupting(Context):
 
     def __init__(self, word: str) -> None:
         super().__init__()
-        self.word, self.said = word, []
+        self.word = word
+        self.said: list[str] = []
         self.messages: list[str] = []
 
     def progress(self, done: int, total: int, message: str = "") -> None:
@@ -363,7 +365,7 @@ def test_a_data_set_of_one_patient_is_refused(asked: dict[str, Any], tmp_path: P
 def test_a_segmenter_that_knows_the_unseen_is_told_of(asked: dict[str, Any], phantoms: Path, tmp_path: Path) -> None:
     from cardiac_diffusion_aug.jobs.train_unet import TrainUnet
 
-    known = {"steps": 1, "batch_size": 2, "split": "none", "device": "cpu"}
+    known: dict[str, Any] = {"steps": 1, "batch_size": 2, "split": "none", "device": "cpu"}
     TrainUnet(data=phantoms, output=tmp_path / "knows", **known).run(Context())
     context = Interrupting("")
     Evaluate(**{**asked, "segmenter": str(tmp_path / "knows")}).run(context)
