@@ -50,15 +50,27 @@ class Judge:
         return failures(mask, GRID_SPACING) if mask.any() else ("empty",)
 
     def dice(self, images: Sequence[GreyArray], masks: Sequence[LabelArray]) -> list[dict[str, float]]:
-        """Agreement by structure of what is found in images with their masks, for the structures of either."""
+        """Agreement by structure of what is found in images with their masks.
+
+        A structure that the mask lacks is told, with 0, where more than a little of it is found.
+        """
         greys = np.stack(images).astype(np.float32) * (2 / GREY_LEVELS) - 1
         found = self.segmenter.labels(greys)
-        return [slice_dice(a, b) for a, b in zip(found, masks, strict=True)]
+        return [
+            {key: dice for key, dice in slice_dice(a, b).items() if area(b, key) or area(a, key) >= SMALL_MM2}
+            for a, b in zip(found, masks, strict=True)
+        ]
 
     def pair_failures(self, dice: dict[str, float], mask: LabelArray) -> tuple[str, ...]:
-        """The structures of a mask that its image does not show well enough."""
-        large = {s.key for s in STRUCTURES if np.sum(mask == s.value) * GRID_SPACING**2 >= SMALL_MM2}
-        return tuple(f"{key} Dice {v:.2f}" for key, v in dice.items() if key in large and v < self.lowest_dice)
+        """The structures of a mask that its image does not show well enough, or shows where there should be none."""
+        judged = {key for key in dice if not 0 < area(mask, key) < SMALL_MM2}
+        return tuple(f"{key} Dice {v:.2f}" for key, v in dice.items() if key in judged and v < self.lowest_dice)
+
+
+def area(labels: LabelArray, key: str) -> float:
+    """Area of a structure in mm^2."""
+    value = next(s.value for s in STRUCTURES if s.key == key)
+    return float(np.sum(labels == value)) * GRID_SPACING**2
 
 
 def slice_dice(found: LabelArray, mask: LabelArray) -> dict[str, float]:

@@ -192,6 +192,9 @@ def test_the_real_judge_finds_the_mask_in_its_image_and_no_other(tiny_unet: Path
     assert judge.pair_failures(right, mask) == ()
     assert judge.pair_failures(wrong, moved) != ()
     assert "Dice" in judge.pair_failures(wrong, moved)[0]
+    without = np.where(mask == RV, 0, mask).astype(np.uint8)
+    (hidden,) = judge.dice([shown], [without])
+    assert judge.pair_failures(hidden, without) == ("RV Dice 0.00",), "an image must not show what its mask lacks"
 
 
 def test_small_structures_are_not_judged() -> None:

@@ -379,8 +379,16 @@ def test_a_folder_that_cannot_be_written_is_told(tmp_path: Path) -> None:
 def test_what_cannot_be_drawn_leaves_no_part_of_a_page(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="same first dimension"):
         write_report(report_of(plots=[Curves("c", "x", "y", {"a": ([1, 2], [1])})]), tmp_path)
-    assert not (tmp_path / "report.html").exists()
-    assert not list(tmp_path.glob(".part*"))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_cannot_be_drawn_leaves_the_earlier_report(full: Report, tmp_path: Path) -> None:
+    """Both files of it: a page and figures of two reports would contradict each other."""
+    write_report(full, tmp_path)
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    with pytest.raises(ValueError, match="same first dimension"):
+        write_report(report_of(plots=[Curves("c", "x", "y", {"a": ([1, 2], [1])})]), tmp_path)
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
 
 
 # Plots
@@ -406,6 +414,18 @@ def test_histograms_take_whatever_was_measured(real: list[float], ours: list[flo
         drawn = pixels(draw_histograms([Histogram("title", "mm", real, ours)]))
     assert has_color(drawn, GREY) is any(map(math.isfinite, real))
     assert has_color(drawn, ORANGE) is any(map(math.isfinite, ours))
+
+
+def test_a_few_far_values_do_not_press_the_others_together() -> None:
+    near = np.linspace(0.0, 1.0, 300)
+    plain, far = (
+        pixels(draw_histograms([Histogram("t", "", values, near)])) for values in (near, np.append(near, 50.0))
+    )
+    widths = [(drawn[drawn.shape[0] // 4 :] == GREY).all(-1).any(0).sum() for drawn in (plain, far)]
+    assert widths[1] > 0.9 * widths[0]
+    # What lies beyond is in the last bar, and the axis says so.
+    last = [drawn[-drawn.shape[0] // 10 :] for drawn in (plain, far)]
+    assert (last[1] < 128).all(-1).sum() > (last[0] < 128).all(-1).sum()
 
 
 GREY, ORANGE = (0xB4, 0xBC, 0xC7), (0xC2, 0x41, 0x0C)

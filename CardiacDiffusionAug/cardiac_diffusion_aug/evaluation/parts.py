@@ -6,12 +6,13 @@ import shutil
 import zipfile
 import zlib
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
-from ..disk import whole
+from ..disk import whole, writing_to
 
 Arrays = Mapping[str, npt.NDArray[np.generic]]
 KEY = "_made_from"
@@ -24,26 +25,37 @@ class Parts:
     Args:
         folder: of the report.
         key: of all that the parts are made from; parts of another key are made anew.
+
+    Raises:
+        CardiacError: the folder cannot be written, which is better known before the work than after it.
     """
 
     def __init__(self, folder: Path, key: str) -> None:
         self.folder, self.key = folder / ".parts", key
+        with self._writing():
+            self.folder.mkdir(parents=True, exist_ok=True)
 
     def get(self, name: str, make: Callable[[], Arrays]) -> Arrays:
-        """The arrays of a part: those that were kept, or else made and kept now."""
+        """The arrays of a part: those that were kept, or else made and kept now.
+
+        Raises:
+            CardiacError: they cannot be kept.
+        """
         path = self.folder / f"{name}.npz"
         kept = self._read(path)
         if kept is not None:
             return kept
         made = make()
-        self.folder.mkdir(parents=True, exist_ok=True)
-        with whole(path) as part:
+        with self._writing(), whole(path) as part:
             np.savez(part, **{KEY: np.array(self.key)}, **made)  # type: ignore[arg-type]
         return made
 
     def clear(self) -> None:
         """Remove them, once the report is written."""
         shutil.rmtree(self.folder, ignore_errors=True)
+
+    def _writing(self) -> AbstractContextManager[None]:
+        return writing_to(self.folder.parent, "start it again, and it goes on where it was")
 
     def _read(self, path: Path) -> Arrays | None:
         if not path.is_file():

@@ -134,12 +134,14 @@ def write_report(report: Report, folder: Path) -> Path:
         CardiacError: the folder cannot be written.
         ValueError: two figures share their key, so that one would be lost.
     """
+    text = json.dumps(_as_json(report), indent=1, allow_nan=False) + "\n"
+    # Both before either is written: the two files of a folder shall tell of the same report.
+    page = _page(report)
     with writing_to(folder):
         folder.mkdir(parents=True, exist_ok=True)
-        text = json.dumps(_as_json(report), indent=1, allow_nan=False)
-        write_whole(folder / FIGURES, (text + "\n").encode("utf-8"))
+        write_whole(folder / FIGURES, text.encode("utf-8"))
         # A file name that is not UTF-8 reaches Python as lone surrogates, which nothing can encode.
-        write_whole(folder / PAGE, _page(report).encode("utf-8", "replace"))
+        write_whole(folder / PAGE, page.encode("utf-8", "replace"))
     return folder / PAGE
 
 

@@ -194,7 +194,9 @@ def shape_section(synthetic: SliceSet, training: SliceSet, validation: SliceSet,
                 None,
                 best,
                 Bar(SHAPE_BAR, False),
-                words=f"The training masks themselves reach {best:.2f}; no generator that learned them does better.",
+                words=f"The training masks themselves reach {best:.2f}; no generator that learned them does better."
+                if np.isfinite(best) and np.isfinite(ratio)
+                else "Too few slices show it, or all alike.",
             )
         )
         plots.append(Histogram(title, unit, real[name], ours[name]))

@@ -117,7 +117,14 @@ class Evaluate(Job):
         from ..datasets.splits import Split, split_patients
 
         if self.split is not None:
-            return split_patients(patients, self.split, self.seed)
+            chosen = split_patients(patients, self.split, self.seed)
+            # Two halves of the unseen are compared at the very end, which is late to learn that there is one.
+            if len(chosen.validation) < 2:
+                raise CardiacError(
+                    f"The split {self.split!r} leaves {len(chosen.validation)} of {len(patients)} patients of "
+                    f"{self.data} unseen, too few for two halves; choose another --split."
+                )
+            return chosen
         own = bundle.info["training"].get("image_denoiser", {}).get("facts", {}).get("split") if bundle else None
         if own is None:
             raise CardiacError("It is not known which patients the generator never saw; state them with --split.")
