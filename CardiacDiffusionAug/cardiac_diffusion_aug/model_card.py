@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping
 from typing import Any
 
@@ -78,7 +79,7 @@ def segmenter_card(info: Mapping[str, Any], network: nn.Module) -> str:
     training = info["training"]
     split, recipe, last = training["facts"]["split"], training["recipe"], training["history"][-1]
     count = sum(p.numel() for p in network.parameters()) / 1e6
-    options = " ".join(f"--{n.replace('_', '-')} {v}" for n, v in training["options"].items())
+    options = " ".join(f"--{n.replace('_', '-')} {shlex.quote(str(v))}" for n, v in training["options"].items())
     dice = f"{1 - last['validation_loss']:.3f}" if last["validation_loss"] is not None else "not measured"
     parts = [
         f"# {info['name']} {info['version']}",

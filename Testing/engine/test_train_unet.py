@@ -191,7 +191,7 @@ def test_a_training_becomes_a_model(trained: Path, phantoms: Path) -> None:
     assert split["validation"] == ["patient004"]
     assert split["train"] == ["patient001", "patient002", "patient003", "patient005"]
     card = (trained / CARD_FILE).read_text(encoding="utf-8")
-    for words in ("patient005", "--steps 2", "--split mod 5 == 4", "A note.", "CC BY-NC-SA 4.0"):
+    for words in ("patient005", "--steps 2", "--split 'mod 5 == 4'", "A note.", "CC BY-NC-SA 4.0"):
         assert words in card
     assert str(phantoms) not in card + (trained / "bundle.json").read_text(encoding="utf-8")
     image, _ = phantom_stack(slices=1)
