@@ -297,12 +297,12 @@ def _is_plain(name: str) -> bool:
 
 
 def write_stack(stack: sitk.Image, path: Path) -> None:
-    size = NIFTI_HEADER + stack.GetNumberOfPixels() * stack.GetSizeOfPixelComponent()
     """Write an image as compressed NIfTI; the file appears whole or not at all.
 
     Raises:
         OSError: it could not be written, such as on a full disk.
     """
+    size = NIFTI_HEADER + stack.GetNumberOfPixels() * stack.GetSizeOfPixelComponent()
     with whole(path) as part:
         try:
             sitk.WriteImage(stack, str(part), useCompression=True)

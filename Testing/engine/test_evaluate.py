@@ -39,6 +39,7 @@ from cardiac_diffusion_aug.labels import LV, MYO
 from cardiac_diffusion_aug.segmentation import Segmenter
 from cardiac_diffusion_aug.slices import GRID_SIZE, LabelArray
 from phantom import phantom_stack, write_acdc
+from tiny import SmallDisk
 
 pytest_plugins = ["tiny", "tiny_unet"]
 
@@ -153,6 +154,55 @@ def test_anatomy_tells_broken_masks(real: tuple[SliceSet, SliceSet]) -> None:
     assert "lv_touches_background" in section.sheets[0].captions[0]  # type: ignore[union-attr]
 
 
+def test_another_part_of_the_patients_is_as_good_as_the_unseen(
+    real: tuple[SliceSet, SliceSet], segmenter: Segmenter
+) -> None:
+    """Every ratio is near 1 where what is judged is real, too."""
+    _, validation = real
+    patients = np.unique(validation.patients)
+    first = np.isin(validation.patients, patients[::2])
+    judged, unseen = (SliceSet(*(array[rows] for array in vars(validation).values())) for rows in (first, ~first))
+    seen, ours = (np.asarray(segmenter.look(one.images)[1], float) for one in (unseen, judged))
+    a, b = projected(seen, ours)
+    found = {key: one.ratio for key, one in compare(a, unseen.patients, b).items()}
+    assert found["frechet"] < 1.5, found
+    assert found["coverage"] > 0.6, found
+    shape = values(shape_section(judged, unseen, unseen))
+    assert np.median([value for key, value in shape.items() if key.startswith("w1")]) < 1.5
+
+
+def test_adherence_falls_with_noise_and_blur(real: tuple[SliceSet, SliceSet], segmenter: Segmenter) -> None:
+    one = SliceSet(*(array[:40] for array in vars(some(real[1])).values()))
+    noise = np.random.default_rng(0).normal(0, 0.6, one.images.shape)
+    sets = [one.images, np.clip(one.images + noise, -1, 1), ndimage.gaussian_filter(one.images, (0, 5, 5))]
+    good, *worse = (
+        np.nanmean(slice_dices({"labels": segmenter.look(images.astype(np.float32))[0]}, one.masks)) for images in sets
+    )
+    assert max(worse) < good - 0.05, (good, worse)
+
+
+def test_phantoms_with_noise_or_blur_are_far_from_phantoms(tiny_unet: Path, tmp_path: Path) -> None:
+    """Without patients, and with the smallest of networks."""
+
+    def hearts(seed: int) -> SliceSet:
+        folder = write_acdc(tmp_path / str(seed), 6, slices=4, shape=(144, 144), seed=seed)
+        return real_set(pack_cases(read_cases(folder)[1], tmp_path))
+
+    segmenter = Segmenter(tiny_unet, "cpu")
+    unseen, others = hearts(100), hearts(200)
+    noise = np.random.default_rng(0).normal(0, 0.15, others.images.shape).astype(np.float32)
+    seen = segmenter.look(unseen.images)[1].astype(float)
+    found = {}
+    for name, images in {
+        "fresh": others.images,
+        "noisy": others.images + noise,
+        "blurred": ndimage.gaussian_filter(others.images, (0, 1.5, 1.5)),
+    }.items():
+        a, b = projected(seen, segmenter.look(images)[1].astype(float))
+        found[name] = compare(a, unseen.patients, b)["frechet"].ratio
+    assert min(found["noisy"], found["blurred"]) > 3 * found["fresh"], found
+
+
 # Attributes
 
 
@@ -215,6 +265,21 @@ def test_finished_parts_are_kept_until_what_they_are_made_from_changes(tmp_path:
     assert not list(tmp_path.iterdir())
 
 
+def test_parts_that_cannot_be_kept_are_told_before_the_work(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(CardiacError, match="cannot be written") as error:
+        Parts(tmp_path / "file", "key")
+    assert error.value.code == "bad_output"
+
+
+def test_a_full_disk_is_told_and_leaves_no_half_of_a_part(tmp_path: Path, small_disk: SmallDisk) -> None:
+    parts = Parts(small_disk.folder, "key")
+    with pytest.raises(CardiacError, match="start it again") as error:
+        parts.get("part", lambda: {"a": np.random.default_rng(0).random(20_000)})
+    assert error.value.code == "disk_full"
+    assert list(parts.folder.iterdir()) == []
+
+
 def write_made(folder: Path, count: int, model: str | None = None) -> Path:
     settings = {"job": "generate", **({"model": model, "model_sha256": "0"} if model else {})}
     writer = DatasetWriter(folder, settings)
@@ -226,7 +291,8 @@ def write_made(folder: Path, count: int, model: str | None = None) -> Path:
             seed=80 + index,
             phase="ES" if index % 2 else "ED",
         )
-        grey = sitk.Cast(sitk.Clamp(image, sitk.sitkInt16, 0, 1000) * 0.255, sitk.sitkUInt8)
+        # As floats first: SimpleITK makes the factor a whole number where the pixels are.
+        grey = sitk.Cast(sitk.Clamp(image, sitk.sitkFloat32, 0, 1000) * 0.255, sitk.sitkUInt8)
         writer.add(f"case{index:03d}", grey, mask, {})
     writer.finish()
     return folder
@@ -238,7 +304,33 @@ def test_made_slices_are_taken_as_they_are(tmp_path: Path) -> None:
     assert "nnU-Net" in layout
     assert found.names.tolist() == ["case000", "case001", "case002"]
     stored = sitk.GetArrayFromImage(sitk.ReadImage(str(folder / "imagesTr" / "case001_0000.nii.gz")))[0]
+    assert stored.max() > 150
     np.testing.assert_allclose((found.images[1] + 1) * 127.5, stored, atol=1e-3)
+    labels = sitk.GetArrayFromImage(sitk.ReadImage(str(folder / "labelsTr" / "case001.nii.gz")))[0]
+    np.testing.assert_array_equal(found.masks[1], labels)
+
+
+def test_grey_levels_of_other_programs_are_told_by_their_percentiles(tmp_path: Path) -> None:
+    """The same files without the note of who made them: 0..255 means nothing then."""
+    folder = write_made(tmp_path / "made", 1)
+    own = synthetic_set(folder)[0]
+    described = json.loads((folder / "dataset.json").read_text(encoding="utf-8"))
+    del described["cardiac_diffusion_aug"]
+    (folder / "dataset.json").write_text(json.dumps(described), encoding="utf-8")
+    other = synthetic_set(folder)[0]
+    low, high = np.percentile(own.images, (1, 99))
+    assert high < 0.9, "the two windows differ"
+    expected = np.clip((own.images - low) / (high - low) * 2 - 1, -1, 1)
+    np.testing.assert_allclose(other.images, expected, atol=1e-4)
+    np.testing.assert_array_equal(other.masks, own.masks)
+
+
+def test_a_made_set_without_a_heart_is_refused(tmp_path: Path) -> None:
+    folder = write_made(tmp_path / "made", 1)
+    path = folder / "labelsTr" / "case000.nii.gz"
+    sitk.WriteImage(sitk.ReadImage(str(path)) * 0, str(path))
+    with pytest.raises(CardiacError, match="labels any pixel"):
+        synthetic_set(folder)
 
 
 def test_slices_of_another_grid_are_put_onto_the_model_s(tmp_path: Path) -> None:
@@ -333,6 +425,22 @@ def test_attributes_are_asked_of_the_model(asked: dict[str, Any], tiny_model: Pa
     assert any("asking for" in message for message in context.messages)
 
 
+def test_questions_that_were_answered_are_not_asked_again(
+    asked: dict[str, Any], tiny_model: Path, monkeypatch: Any
+) -> None:
+    monkeypatch.setattr(evaluation, "PAIRS", 2)
+    asked["model"] = str(tiny_model)
+    with pytest.raises(KeyboardInterrupt):
+        Evaluate(**asked).run(Interrupting("asking for group"))
+    context = Interrupting("")
+    told = Evaluate(**asked).run(context)
+    counted = {q.key: context.messages.count(f"asking for {q.key}") for q in QUESTIONS}
+    assert counted == {"phase": 0, "group": 4, "level": 4}
+    resumed = (asked["output"] / "report.json").read_bytes()
+    assert Evaluate(**asked).run(Interrupting("")) == told
+    assert (asked["output"] / "report.json").read_bytes() == resumed, "going on gives what one run gives"
+
+
 def test_a_model_of_another_version_is_not_asked(asked: dict[str, Any], tmp_path: Path) -> None:
     made = write_made(tmp_path / "others", 7, model="acdc-128")
     Evaluate(**{**asked, "synthetic": made}).run(Interrupting(""))
@@ -342,7 +450,8 @@ def test_a_model_of_another_version_is_not_asked(asked: dict[str, Any], tmp_path
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"split": "mod 5 == 4"}, r"1 patient\(s\)"),
+        ({"split": "mod 5 == 4"}, r"leaves 1 of 8 patients .* unseen, too few .*--split"),
+        ({"split": "none"}, r"leaves 0 of 8 patients .* unseen, too few .*--split"),
         ({"split": None}, "--split"),
         ({"model": "heart-9000"}, "heart-9000"),
         ({"segmenter": "acdc-128"}, "is a generator"),
@@ -351,9 +460,11 @@ def test_a_model_of_another_version_is_not_asked(asked: dict[str, Any], tmp_path
     ],
 )
 def test_what_cannot_be_evaluated_is_refused(asked: dict[str, Any], changes: dict[str, Any], words: str) -> None:
+    context = Interrupting("")
     with pytest.raises(CardiacError, match=words):
-        Evaluate(**{**asked, **changes}).run(Interrupting(""))
-    assert not (asked["output"] / "report.html").exists()
+        Evaluate(**{**asked, **changes}).run(context)
+    assert not asked["output"].exists()
+    assert "looking at slices" not in context.messages, "it is told before the long work"
 
 
 def test_a_data_set_of_one_patient_is_refused(asked: dict[str, Any], tmp_path: Path) -> None:

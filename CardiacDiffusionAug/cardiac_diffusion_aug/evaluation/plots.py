@@ -27,7 +27,7 @@ COLUMNS, DPI, WIDTH = 3, 165, 9.56
 PANEL_HEIGHT, LEGEND_HEIGHT, CURVES_HEIGHT = 2.1, 0.35, 4.2
 BINS = 25
 FAR = 2.0
-"""Where the range of all values is this many times that of the inner 98 %, the plot keeps to the latter."""
+"""Where the range of all values is this many times that of the inner 96 %, the plot keeps to the latter."""
 REAL_COLOR, OUR_COLOR, INK, GRID = "#b4bcc7", "#c2410c", "#3b4654", "#e5e8ec"
 LINE_COLORS = ("#c2410c", "#1d5fa8", "#14703c", "#6b3fa0", "#8a6d00", "#3b4654")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
@@ -97,7 +97,7 @@ def _histogram(axes: Axes, plot: Histogram) -> None:
 def _span(values: npt.NDArray[np.float64]) -> tuple[float, float]:
     """Range to draw: all, unless a few far values would press the others into a bar or two."""
     low, high = float(values.min()), float(values.max())
-    inner = np.percentile(values, (1, 99))
+    inner = np.percentile(values, (2, 98))
     if 0 < (inner[1] - inner[0]) * FAR < high - low:
         return float(inner[0]), float(inner[1])
     return low, high
