@@ -174,10 +174,14 @@ def _network_class(part: str) -> Any:
 def model_folders() -> list[Path]:
     """Folders in which models are looked for by name: shipped ones, then the user's."""
     shipped = [_HERE / "models", _HERE.parent / "Resources" / "Models"]
-    own = os.environ.get("CARDIAC_DIFFUSION_AUG_MODELS")
+    return [folder for folder in (*shipped, own_model_folder()) if folder.is_dir()]
+
+
+def own_model_folder() -> Path:
+    """The folder of the user's own models, which need not be there yet."""
+    named = os.environ.get("CARDIAC_DIFFUSION_AUG_MODELS")
     # Without a home folder this leaves "~" as it is, where `Path.home` would raise.
-    user = Path(own or os.path.expanduser("~/.local/share/cardiac-diffusion-aug/models"))
-    return [folder for folder in (*shipped, user) if folder.is_dir()]
+    return Path(named or os.path.expanduser("~/.local/share/cardiac-diffusion-aug/models"))
 
 
 def available_models() -> dict[str, Path]:

@@ -193,9 +193,9 @@ def _verify_model(parsed: argparse.Namespace) -> int:
 
 
 def _show_info(parsed: argparse.Namespace) -> int:
-    from .info import machine_facts
+    from .info import facts_in_words
 
-    _print_facts(machine_facts())
+    _print_facts(facts_in_words())
     return 0
 
 
@@ -208,7 +208,14 @@ def _run_worker(parsed: argparse.Namespace) -> int:
 def _print_facts(facts: Mapping[str, Any]) -> None:
     width = max((len(name) for name in facts), default=0)
     for name, value in facts.items():
-        print(f"{name:<{width}}  {value}")
+        print(f"{name:<{width}}  {_in_words(value)}")
+
+
+def _in_words(value: Any) -> Any:
+    if not isinstance(value, Mapping):
+        return value
+    figures = {key: f"{v:.4f}" if isinstance(v, float) else "none" if v is None else v for key, v in value.items()}
+    return ", ".join(f"{key} {figure}" for key, figure in figures.items())
 
 
 if __name__ == "__main__":

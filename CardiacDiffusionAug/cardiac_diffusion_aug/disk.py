@@ -59,6 +59,11 @@ def write_whole(path: Path, content: bytes) -> None:
         part.write_bytes(content)
 
 
+def is_plain_name(name: str) -> bool:
+    """Whether a text is the name of a file, and leads to no other folder."""
+    return name != "" and "\0" not in name and Path(name).name == name
+
+
 def append_line(path: Path, line: bytes) -> None:
     """Append all of a line or nothing.
 

@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 import SimpleITK as sitk
 
-from .disk import append_line, part_of, reason_not_written, whole, write_whole, writing_to
+from .disk import append_line, is_plain_name, part_of, reason_not_written, whole, write_whole, writing_to
 from .errors import CardiacError, shown
 from .labels import STRUCTURES
 from .preview import contact_sheet
@@ -105,7 +105,7 @@ class DatasetWriter:
             for name in (IMAGES, LABELS):
                 (folder / name).mkdir(exist_ok=True)
             if not names:
-                write_whole(folder / MANIFEST, _csv_line(COLUMNS))
+                write_whole(folder / MANIFEST, csv_line(COLUMNS))
 
     def add(self, name: str, image: sitk.Image, mask: sitk.Image, facts: Mapping[str, Any]) -> None:
         """Write a case: its files first, then its line.
@@ -125,7 +125,7 @@ class DatasetWriter:
             try:
                 write_stack(image, Path(files["image"]))
                 write_stack(mask, Path(files["mask"]))
-                append_line(self.folder / MANIFEST, _csv_line([row[column] for column in COLUMNS]))
+                append_line(self.folder / MANIFEST, csv_line([row[column] for column in COLUMNS]))
             except BaseException:
                 self._remove_files(name)
                 raise
@@ -185,7 +185,7 @@ class DatasetWriter:
                     raise ValueError("other columns")
                 for row in reader:
                     # The name becomes a path, of files that may be removed.
-                    if len(row) != len(COLUMNS) or not _is_plain(row[0]):
+                    if len(row) != len(COLUMNS) or not is_plain_name(row[0]):
                         raise ValueError(row)
                     if row[0] not in seen:
                         seen.add(row[0])
@@ -199,10 +199,10 @@ class DatasetWriter:
         """Keep the lines of the cases that are there, and return their names."""
         names = []
         with whole(self.folder / MANIFEST) as part, part.open("wb") as stream:
-            stream.write(_csv_line(COLUMNS))
+            stream.write(csv_line(COLUMNS))
             for row in self._rows():
                 if all(Path(path).is_file() for path in self.files(row[0]).values()):
-                    stream.write(_csv_line(row))
+                    stream.write(csv_line(row))
                     names.append(row[0])
         return names
 
@@ -212,7 +212,7 @@ class DatasetWriter:
         marker = self.folder / UNFINISHED
         if marker.is_file():
             name = marker.read_text(encoding="utf-8")
-            if _is_plain(name) and name not in names:
+            if is_plain_name(name) and name not in names:
                 self._remove_files(name)
             marker.unlink()
 
@@ -282,7 +282,8 @@ def earlier_settings(folder: Path) -> dict[str, Any] | None:
     return settings if isinstance(settings, dict) else None
 
 
-def _csv_line(values: Sequence[Any]) -> bytes:
+def csv_line(values: Sequence[Any]) -> bytes:
+    """A line of the manifest."""
     buffer = io.StringIO()
     csv.writer(buffer, lineterminator="\n").writerow(["" if value is None else value for value in values])
     return buffer.getvalue().encode()
@@ -290,10 +291,6 @@ def _csv_line(values: Sequence[Any]) -> bytes:
 
 def _whole_lines(stream: Iterator[str]) -> Iterator[str]:
     return (line for line in stream if line.endswith("\n"))
-
-
-def _is_plain(name: str) -> bool:
-    return name != "" and "\0" not in name and Path(name).name == name
 
 
 def write_stack(stack: sitk.Image, path: Path) -> None:

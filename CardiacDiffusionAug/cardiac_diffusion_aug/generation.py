@@ -203,10 +203,12 @@ class Generator:
         attributes: Sequence[Attributes],
         check: Callable[[], None] = lambda: None,
         asked: Attributes | None = None,
+        progress: Callable[[int], None] = lambda done: None,
     ) -> list[GreyArray]:
         """Images (128, 128) for masks, each from its own noise (1, 128, 128) and with its own attributes.
 
-        Guidance makes those stronger that were asked for: `asked`, or all of them where it is None.
+        Guidance makes those stronger that were asked for: `asked`, or all of them where it is None. `progress` is told
+        how many are made.
 
         When memory runs out the batch is halved and tried again.
 
@@ -218,6 +220,7 @@ class Generator:
             part = slice(len(result), len(result) + self.batch_size)
             try:
                 result += self._images_of(masks[part], noise[part], attributes[part], check, asked)
+                progress(len(result))
             except (RuntimeError, MemoryError) as error:
                 if not is_out_of_memory(error):
                     raise

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import platform
+import subprocess
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 from typing import Any
 
 import psutil
@@ -18,7 +20,47 @@ GIB = 1 << 30
 
 
 def machine_facts() -> dict[str, Any]:
-    """Device, memory, versions and models, by name."""
+    """What `facts_in_words` tells, and `devices`, the list of `devices()`, for programs."""
+    return {**facts_in_words(), "devices": devices()}
+
+
+def devices() -> list[dict[str, Any]]:
+    """Where to compute: `id` as `--device` takes it, `name` for people, `free_gib` and `total_gib` of its memory.
+
+    The CPU is always there, and comes first.
+    """
+    memory = psutil.virtual_memory()
+    cores = psutil.cpu_count(logical=False) or psutil.cpu_count()
+    found = [_device("cpu", f"{_cpu_name()}, {cores} cores", memory.available, memory.total)]
+    for index in range(torch.cuda.device_count()):
+        found.append(_device(f"cuda:{index}", torch.cuda.get_device_name(index), *torch.cuda.mem_get_info(index)))
+    if torch.backends.mps.is_available():
+        # It shares the memory of the CPU.
+        found.append(_device("mps", "GPU of this Mac", memory.available, memory.total))
+    return found
+
+
+def _device(identifier: str, name: str, free: int, total: int) -> dict[str, Any]:
+    return {"id": identifier, "name": name, "free_gib": round(free / GIB, 1), "total_gib": round(total / GIB, 1)}
+
+
+def _cpu_name() -> str:
+    """As its maker calls it, where the system tells, else its kind."""
+    told = ""
+    try:
+        if platform.system() == "Linux":
+            lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
+            told = next((line.partition(":")[2] for line in lines if line.startswith("model name")), "")
+        elif platform.system() == "Darwin":
+            command = ("sysctl", "-n", "machdep.cpu.brand_string")
+            told = subprocess.run(command, capture_output=True, text=True, timeout=5, check=False).stdout
+    except (OSError, subprocess.SubprocessError):
+        pass
+    return told.strip() or platform.processor() or platform.machine() or "CPU"
+
+
+def facts_in_words() -> dict[str, Any]:
+    """Device, memory, versions and models, by name, each as one text."""
     device = choose_device()
     memory = psutil.virtual_memory()
     facts: dict[str, Any] = {

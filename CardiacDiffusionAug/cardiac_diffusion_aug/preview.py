@@ -7,8 +7,9 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image
+import SimpleITK as sitk
 
+from .disk import reason_not_written
 from .labels import STRUCTURES
 from .slices import FloatArray, LabelArray
 
@@ -16,6 +17,7 @@ TILE_SCALE = 2
 GAP = 8
 SHEET_WIDTH = 1600
 ColorArray = npt.NDArray[np.uint8]
+PNG_END = b"IEND\xaeB`\x82"
 
 
 def contact_sheet(cases: Sequence[tuple[FloatArray | None, LabelArray]], path: Path) -> None:
@@ -24,6 +26,9 @@ def contact_sheet(cases: Sequence[tuple[FloatArray | None, LabelArray]], path: P
     Args:
         cases: image in [-1, 1] or None, and mask, both (H, W).
         path: of the PNG.
+
+    Raises:
+        OSError: it could not be written, such as on a full disk.
     """
     tiles = [case_tile(image, mask) for image, mask in cases]
     height, width = tiles[0].shape[:2]
@@ -35,7 +40,7 @@ def contact_sheet(cases: Sequence[tuple[FloatArray | None, LabelArray]], path: P
             GAP + place * (size + GAP) for place, size in zip(divmod(index, columns), (height, width), strict=True)
         )
         sheet[top : top + height, left : left + width] = tile
-    Image.fromarray(sheet).save(path, format="PNG")
+    _write_png(sheet, path)
 
 
 def case_tile(image: FloatArray | None, mask: LabelArray) -> ColorArray:
@@ -43,10 +48,22 @@ def case_tile(image: FloatArray | None, mask: LabelArray) -> ColorArray:
     colored = _enlarge(_colors(mask))
     if image is None:
         return colored
-    grey = Image.fromarray(np.rint((image.clip(-1, 1) + 1) * 127.5).astype(np.uint8))
-    size = (image.shape[1] * TILE_SCALE, image.shape[0] * TILE_SCALE)
-    plain = np.repeat(np.asarray(grey.resize(size, Image.Resampling.BICUBIC))[..., None], 3, axis=2)
+    grey = sitk.GetImageFromArray((image.clip(-1, 1).astype(np.float32) + 1) * 127.5)
+    large = sitk.GetArrayFromImage(sitk.Expand(grey, [TILE_SCALE, TILE_SCALE], sitk.sitkBSpline))
+    plain = np.repeat(np.rint(large.clip(0, 255)).astype(np.uint8)[..., None], 3, axis=2)
     return np.concatenate([plain, _with_outlines(plain, mask), colored], axis=1)
+
+
+def _write_png(picture: ColorArray, path: Path) -> None:
+    try:
+        sitk.WriteImage(sitk.GetImageFromArray(picture, isVector=True), str(path), useCompression=True)
+        ok = path.read_bytes().endswith(PNG_END)
+    except RuntimeError:
+        ok = False
+    # ITK does not always notice that a disk is full.
+    if not ok:
+        path.unlink(missing_ok=True)
+        raise reason_not_written(path, picture.nbytes)
 
 
 def _colors(mask: LabelArray) -> ColorArray:

@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import SimpleITK as sitk
-from scipy import ndimage
 
 from .errors import CardiacError
 from .image_files import require_whole
@@ -127,6 +126,9 @@ def resample_image(image: sitk.Image, grid: sitk.Image, outside: float = 0.0) ->
 
     Slices are smoothed first where the grid is coarser, so that nothing aliases.
     """
+    # Here, so that data sets can be read and written where scipy is absent.
+    from scipy import ndimage
+
     array = sitk.GetArrayFromImage(image).astype(np.float32)
     ratio = [g / s for g, s in zip(grid.GetSpacing()[1::-1], image.GetSpacing()[1::-1], strict=True)]
     # A pixel box of the coarse grid has the variance (ratio^2 - 1)/12 beyond the fine one's.

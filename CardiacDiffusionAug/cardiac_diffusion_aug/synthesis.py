@@ -58,6 +58,7 @@ def synthesize_stack(
     variation: int = 0,
     attributes: Attributes = Attributes(),  # noqa: B008 - immutable
     check: Callable[[], None] = lambda: None,
+    progress: Callable[[int], None] = lambda slices: None,
 ) -> sitk.Image:
     """An image for a mask.
 
@@ -70,6 +71,7 @@ def synthesize_stack(
         seed, case, variation: which image of the many that fit.
         attributes: asked of every slice.
         check: called between steps; may raise to cancel.
+        progress: told how many slices are made.
 
     Returns:
         uint8 stack with the geometry of `mask`.
@@ -77,7 +79,7 @@ def synthesize_stack(
     grid = grid_around(mask, heart_center(sitk.GetArrayViewFromImage(mask)))
     slices = list(resample_labels(mask, grid))
     noise = case_noise(seed, case, FIRST_IMAGE_STREAM + variation, (1, GRID_SIZE, GRID_SIZE))
-    images = generator.images(slices, [noise] * len(slices), [attributes] * len(slices), check)
+    images = generator.images(slices, [noise] * len(slices), [attributes] * len(slices), check, progress=progress)
     made = sitk.GetImageFromArray(np.stack(images))
     made.CopyInformation(grid)
     result = sitk.GetImageFromArray(np.rint(resample_image(made, mask)).clip(0, 255).astype(np.uint8))

@@ -5,6 +5,7 @@ Requests, one JSON object a line on standard input, UTF-8:
     {"id": "1", "job": "generate", "parameters": {"output": "/tmp/cases", "count": 4}}
     {"id": "2", "job": "info"}
     {"cancel": "1"}
+    {"finish": "1"}
 
 Answers, one JSON object a line on standard output; all carry the `id` of their request:
 
@@ -15,7 +16,19 @@ Answers, one JSON object a line on standard output; all carry the `id` of their 
     {"id": "1", "event": "success" | "cancelled" | "error", ...}        exactly one, the last
 
 The `id` is a text or a whole number, of which no two may wait or run at a time. An error has a stable `code` and a
-`message`. Jobs run one after the other. When standard input ends, the running job is cancelled and the process ends: no
+`message`. Jobs run one after the other.
+
+`cancel` ends a job between two steps; its answer is `cancelled`. `finish` asks a training to end as if its last step
+were done: it keeps the best that it has, and answers `success`. Other jobs pass over it, and so does a job that has
+ended. Neither has an answer of its own, and a job that is asked for both is cancelled.
+
+A training tells its figures as results, besides those of its end:
+
+    {"step": 10, "loss": 0.31}                                          every few steps, at most two a second
+    {"step": 500, "validation_dice": {"LV": 0.93, "MYO": 0.85, "RV": null, "mean": 0.89}, "mean": 0.89}
+    {"before": {"LV": 0.91, "MYO": 0.84, "RV": null, "mean": 0.88}}     of the network that is fine-tuned, once
+
+What no validation patient has is null. When standard input ends, the running job is cancelled and the process ends: no
 worker outlives its parent.
 """
 
@@ -65,9 +78,11 @@ class WorkerContext(Context):
         self._identifier: Any = None
         self._pending: set[Any] = set()
         self._cancelled: set[Any] = set()
+        self._finishing: set[Any] = set()
         self._stopping = False
         self._last_progress = 0.0
         self.cancelled = lambda: self._stopping or self._identifier in self._cancelled
+        self.finishing = lambda: self._identifier in self._finishing
 
     def expect(self, identifier: Any) -> None:
         """Remember a request until its end."""
@@ -81,11 +96,17 @@ class WorkerContext(Context):
         """Forget the request."""
         self._pending.discard(self._identifier)
         self._cancelled.discard(self._identifier)
+        self._finishing.discard(self._identifier)
 
     def cancel(self, identifier: Any) -> None:
         """Cancel a request that runs or waits; another that comes later under its name is not meant."""
         if identifier in self._pending:
             self._cancelled.add(identifier)
+
+    def finish(self, identifier: Any) -> None:
+        """Ask a request that runs or waits to end early with the best that it has."""
+        if identifier in self._pending:
+            self._finishing.add(identifier)
 
     def stop(self) -> None:
         """Cancel everything."""
@@ -163,6 +184,8 @@ def _take(line: str, context: WorkerContext, channel: Channel, requests: queue.Q
         return
     if "cancel" in request:
         context.cancel(request["cancel"])
+    elif "finish" in request:
+        context.finish(request["finish"])
     else:
         context.expect(request["id"])
         requests.put(request)
@@ -175,7 +198,7 @@ def _request(line: str) -> dict[str, Any]:
         request = None
     if not isinstance(request, dict):
         raise CardiacError("A line is not a JSON object.")
-    name = "cancel" if "cancel" in request else "id"
+    name = next((word for word in ("cancel", "finish") if word in request), "id")
     if type(request.get(name)) not in (str, int):
         raise CardiacError(f"A request needs {name!r}, a text or a whole number.")
     return request

@@ -28,10 +28,10 @@ from cardiac_diffusion_aug.jobs import JOBS
 from cardiac_diffusion_aug.jobs.base import flag, options
 from cardiac_diffusion_aug.labels import ACDC_ORDER, LV, MYO, RV
 from cardiac_diffusion_aug.slices import same_geometry
-from phantom import phantom_stack
+from phantom import phantom_stack, write_acdc
 from tiny import CARD, SLICE_THICKNESS, Forge, write_tiny_model
 
-pytest_plugins = ["tiny"]
+pytest_plugins = ["tiny", "tiny_unet"]
 
 ENGINE = Path(__file__).resolve().parents[2] / "CardiacDiffusionAug"
 HELP_SECONDS = 0.5
@@ -215,6 +215,20 @@ def test_progress_is_shown_and_ends_in_a_line(tiny_model: Path, tmp_path: Path, 
     ]
     assert main(arguments) == 0
     assert "1/1" in capfd.readouterr().err
+
+
+def test_figures_of_a_training_are_in_the_progress_and_at_its_end(tiny_unet: Path, tmp_path: Path, capfd: Any) -> None:
+    data = write_acdc(tmp_path / "data", 2, slices=2)
+    arguments = ["--data", str(data), "--output", str(tmp_path / "tuned"), "--start", str(tiny_unet), "--device", "cpu"]
+    assert main(["train-unet", *arguments, "--steps", "12", "--batch-size", "2", "--snapshot-minutes", "0.01"]) == 0
+    told = capfd.readouterr()
+    lines = dict(line.split(maxsplit=1) for line in told.out.splitlines() if not line.startswith("validation Dice"))
+    assert set(lines) == {"model", "sha256", "before", "after", "improved"}
+    for name in ("before", "after"):
+        assert [part.split()[0] for part in lines[name].split(", ")] == ["LV", "MYO", "RV", "mean"]
+        assert all(0 <= float(part.split()[1]) <= 1 for part in lines[name].split(", "))
+    assert "loss 0." in told.err
+    assert "{" not in told.err + told.out
 
 
 @pytest.fixture(scope="module")

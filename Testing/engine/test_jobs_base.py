@@ -198,6 +198,7 @@ def test_a_context_checks_for_cancellation() -> None:
     context.progress(1, 2)
     context.result({})
     context.say("hello")
+    assert not context.finishing()
     context.cancelled = lambda: True
     with pytest.raises(Cancelled):
         context.check()

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import math
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -10,18 +13,20 @@ import numpy as np
 import pytest
 import torch
 
-from cardiac_diffusion_aug.bundle import CARD_FILE, SEGMENTER, load_bundle
+from cardiac_diffusion_aug.bundle import CARD_FILE, SEGMENTER, load_bundle, write_bundle
 from cardiac_diffusion_aug.datasets import read_cases
 from cardiac_diffusion_aug.datasets.pack import WIDE_PACK_SIZE, SlicePack, pack_cases
 from cardiac_diffusion_aug.errors import CardiacError
 from cardiac_diffusion_aug.export import DatasetWriter
 from cardiac_diffusion_aug.jobs import JOBS, Context
-from cardiac_diffusion_aug.jobs.train_unet import TrainUnet
+from cardiac_diffusion_aug.jobs.train import TOLD_SECONDS, TOLD_STEPS, Figures
+from cardiac_diffusion_aug.jobs.train_unet import FINE_TUNING, FROM_NOTHING, TrainUnet
 from cardiac_diffusion_aug.labels import LV, MYO, RV
 from cardiac_diffusion_aug.networks.segmentation_unet import SegmentationUNet
 from cardiac_diffusion_aug.segmentation import Segmenter
 from cardiac_diffusion_aug.slices import GRID_SIZE
 from cardiac_diffusion_aug.training.augmentation import AS_IT_IS, NONE, Appearance, change_appearance
+from cardiac_diffusion_aug.training.loop import TrainingProgress
 from cardiac_diffusion_aug.training.segmentation_task import (
     PLAIN,
     STRONG,
@@ -33,6 +38,9 @@ from cardiac_diffusion_aug.training.segmentation_task import (
 )
 from cardiac_diffusion_aug.training.snapshots import PREFIX, best_snapshot
 from phantom import phantom_stack, write_acdc
+from tiny_unet import tiny_unet_info
+
+pytest_plugins = ["tiny_unet"]
 
 
 @pytest.fixture(scope="module")
@@ -155,6 +163,30 @@ def test_dice_is_of_volumes_and_leaves_out_what_neither_has() -> None:
     np.testing.assert_allclose(rows, [[2 * 32 / (32 + 48), np.nan, np.nan], [np.nan, 1.0, np.nan]])
 
 
+def test_validation_tells_each_structure(pack: SlicePack) -> None:
+    without_rv = SlicePack(
+        pack.images, np.where(pack.masks == RV, 0, pack.masks), pack.attributes, pack.patients, pack.cases
+    )
+
+    class Muscle(torch.nn.Module):
+        def forward(self, images: torch.Tensor) -> torch.Tensor:
+            return torch.eye(4)[MYO].view(1, 4, 1, 1).expand(len(images), 4, *images.shape[2:])
+
+    task = SegmentationTask(SegmentationUNet((8, 16, 16)), pack, without_rv)
+    dice = task.validation_dice(Muscle())
+    assert dice is not None
+    masks = centered(pack.masks)
+    shares = [(masks[pack.cases == case] == MYO).mean() for case in np.unique(pack.cases)]
+    expected = np.mean([2 * share / (1 + share) for share in shares])
+    assert dice == {"LV": 0, "MYO": pytest.approx(expected), "RV": None, "mean": pytest.approx(expected / 2)}
+    facts = task.validation_facts(Muscle())
+    assert facts == {"validation_loss": 1 - float(dice["mean"] or 0), "validation_dice": dice}
+    assert task.validation_loss(Muscle()) == facts["validation_loss"]
+    task.validation = pack.of_patients([])
+    assert task.validation_dice(Muscle()) is None
+    assert math.isnan(task.validation_facts(Muscle())["validation_loss"])
+
+
 def test_one_slice_is_learned_by_heart(pack: SlicePack) -> None:
     torch.manual_seed(0)
     network = SegmentationUNet((16, 32, 32, 32))
@@ -265,6 +297,249 @@ def test_the_best_snapshot_is_kept_and_taken(tmp_path: Path) -> None:
     (best / "state.json").write_text("{")
     with pytest.raises(CardiacError, match="damaged"):
         best_snapshot(tmp_path)
+
+
+# What is told of it
+
+
+class Listener(Context):
+    """Hears what a job tells, and asks it to finish when it is told something."""
+
+    def __init__(self, enough: Callable[[dict[str, Any]], bool] = lambda told: False) -> None:
+        super().__init__()
+        self.results: list[dict[str, Any]] = []
+        self.sentences: list[str] = []
+        self.lines: list[str] = []
+        self.finishing = lambda: any(enough(told) for told in self.results)
+
+    def progress(self, done: int, total: int, message: str = "") -> None:
+        self.lines.append(message)
+
+    def result(self, facts: Any) -> None:
+        self.results.append(json.loads(json.dumps(facts, allow_nan=False)))
+
+    def say(self, message: str) -> None:
+        self.sentences.append(message)
+
+    def having(self, name: str) -> list[dict[str, Any]]:
+        return [told for told in self.results if name in told]
+
+
+@pytest.mark.parametrize(("step_seconds", "expected"), [(0.01, 20), (0.2, 100), (3.0, 100)])
+def test_losses_are_told_now_and_then(step_seconds: float, expected: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [100.0]
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+    context = Listener()
+    figures = Figures(context, earlier=50)
+    for step in range(1, 1001):
+        now[0] += step_seconds
+        figures.step(TrainingProgress(step, 1000, 1 / step, 0))
+    assert context.results[0] == {"step": 51, "loss": 1}
+    assert context.results[-1] == {"step": 1050, "loss": 0.001}
+    assert len(context.results) == pytest.approx(expected, abs=2)
+    steps = [told["step"] for told in context.results[:-1]]
+    assert min(np.diff(steps)) >= max(TOLD_STEPS, TOLD_SECONDS / step_seconds - 1)
+    assert len(context.lines) == 1000
+
+
+def test_what_is_no_number_is_told_as_nothing() -> None:
+    context = Listener()
+    figures = Figures(context)
+    figures.step(TrainingProgress(1, 1, math.nan, 0))
+    figures.validation({"step": 1, "validation_loss": math.nan})
+    figures.validation({"step": 1, "validation_dice": {"LV": None, "mean": None}})
+    assert context.results == [
+        {"step": 1, "loss": None},
+        {"step": 1, "validation_dice": {"LV": None, "mean": None}, "mean": None},
+    ]
+
+
+def test_the_line_of_progress_has_the_last_figure() -> None:
+    context = Listener()
+    figures = Figures(context)
+    figures.step(TrainingProgress(1, 9, 0.5, 30))
+    figures.validation({"step": 1, "validation_dice": {"LV": 0.9, "mean": 0.87654}})
+    figures.step(TrainingProgress(2, 9, 0.5, 30))
+    assert context.lines == ["loss 0.5000, 30 s left", "loss 0.5000, 30 s left, Dice 0.877"]
+
+
+def dice_of(model: Path, pack: SlicePack, patients: list[str]) -> dict[str, float | None] | None:
+    network: Any = load_bundle(model).network("unet")
+    return SegmentationTask(network, pack, pack.of_patients(patients)).validation_dice(network)
+
+
+def weights_of(model: Path) -> dict[str, torch.Tensor]:
+    weights: dict[str, torch.Tensor] = load_bundle(model).network("unet").state_dict()
+    return weights
+
+
+def same_weights(a: Path, b: Path) -> bool:
+    first, second = weights_of(a), weights_of(b)
+    return all(torch.equal(first[name], second[name]) for name in first)
+
+
+@pytest.fixture(scope="module")
+def spoiled_unet(tiny_unet: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model that fine-tuning is bound to improve on."""
+    network = load_bundle(tiny_unet).network("unet")
+    with torch.no_grad():
+        for parameter in network.parameters():
+            if parameter.ndim > 1:
+                parameter.add_(0.4 * parameter.std() * torch.randn(parameter.shape, generator=seeded()))
+    folder = tmp_path_factory.mktemp("spoiled") / "spoiled-unet"
+    write_bundle(folder, {"unet": network}, {}, tiny_unet_info(folder.name), "# spoiled-unet\n")
+    return folder
+
+
+GOOD = {"steps": 40, "batch_size": 4, "learning_rate": 5e-3, "warmup_steps": 2, "ema_decay": 0.8}
+RUINOUS = {"steps": 3, "learning_rate": 1, "warmup_steps": 0, "ema_decay": 0}
+
+
+def test_figures_are_told_before_while_and_after(
+    phantoms: Path, pack: SlicePack, spoiled_unet: Path, tmp_path: Path
+) -> None:
+    context = Listener()
+    outcome = job(phantoms, tmp_path / "tuned", start=str(spoiled_unet), **GOOD).run(context)
+    before = context.results[0]["before"]
+    assert before == pytest.approx(dice_of(spoiled_unet, pack, ["patient004"]))
+    assert set(before) == {"LV", "MYO", "RV", "mean"}
+    assert context.having("loss")[-1]["step"] == GOOD["steps"]
+    *_, last = context.having("validation_dice")
+    assert last == {"step": GOOD["steps"], "validation_dice": outcome["after"], "mean": outcome["after"]["mean"]}
+    assert outcome["before"] == before
+    assert outcome["improved"] is True
+    assert outcome["after"]["mean"] > before["mean"]
+    # The written weights have half the digits.
+    assert outcome["after"] == pytest.approx(dice_of(tmp_path / "tuned", pack, ["patient004"]), abs=0.01)
+    training = load_bundle(tmp_path / "tuned").info["training"]
+    assert training["note"] == "Fine-tuned from spoiled-unet 1.0.0."
+    assert training["start"]["sha256"] == load_bundle(spoiled_unet).sha256
+    assert not any("did not improve" in sentence for sentence in context.sentences)
+
+
+def test_a_model_is_never_made_worse(phantoms: Path, tiny_unet: Path, tmp_path: Path) -> None:
+    context = Listener()
+    outcome = job(phantoms, tmp_path / "tuned", start=str(tiny_unet), note="A note.", **RUINOUS).run(context)
+    assert context.having("validation_dice")[-1]["mean"] < outcome["before"]["mean"]
+    assert outcome["improved"] is False
+    assert outcome["after"] == outcome["before"] == context.results[0]["before"]
+    assert outcome["validation Dice"] == f"{outcome['before']['mean']:.4f}"
+    assert same_weights(tmp_path / "tuned", tiny_unet)
+    sentence = context.sentences[-1]
+    assert sentence.startswith("Fine-tuning did not improve on tiny-unet on the 1 validation patient (mean Dice ")
+    assert "the model is unchanged" in sentence
+    bundle = load_bundle(tmp_path / "tuned", SEGMENTER)
+    assert bundle.info["training"]["note"] == f"A note. {sentence}"
+    assert bundle.info["defaults"] == tiny_unet_info()["defaults"]
+    card = (tmp_path / "tuned" / CARD_FILE).read_text(encoding="utf-8")
+    assert sentence in card
+    assert f"{outcome['before']['mean']:.3f}" in card
+
+
+def test_what_is_as_good_is_no_improvement(phantoms: Path, tiny_unet: Path, tmp_path: Path) -> None:
+    settings = {"learning_rate": 1e-7, "warmup_steps": 1000, "steps": 1}
+    assert job(phantoms, tmp_path / "tuned", start=str(tiny_unet), **settings).run(Context())["improved"] is False
+
+
+def test_without_validation_there_are_no_figures(phantoms: Path, tiny_unet: Path, tmp_path: Path) -> None:
+    context = Listener()
+    outcome = job(phantoms, tmp_path / "tuned", start=str(tiny_unet), split="none", **RUINOUS).run(context)
+    assert outcome["validation Dice"] == "not measured"
+    assert not {"before", "after", "improved"} & set(outcome)
+    assert not context.having("before") + context.having("validation_dice")
+    assert sum("there are no figures" in sentence for sentence in context.sentences) == 1
+    assert not same_weights(tmp_path / "tuned", tiny_unet)
+
+
+# Finishing early
+
+
+def test_a_training_finishes_with_the_best_that_it_has(phantoms: Path, spoiled_unet: Path, tmp_path: Path) -> None:
+    long = {**GOOD, "steps": 10**6, "snapshot_minutes": 0.02}
+    context = Listener(lambda told: told.get("step", 0) >= 40)
+    outcome = job(phantoms, tmp_path / "tuned", start=str(spoiled_unet), **long).run(context)
+    last = context.results[-1]
+    assert 40 <= last["step"] < 1000
+    assert outcome["improved"] is True
+    assert outcome["after"]["mean"] == max(told["mean"] for told in context.having("mean"))
+    assert any("ends early" in sentence for sentence in context.sentences)
+    # And is gone on with.
+    again = Listener()
+    more = {**long, "steps": last["step"] + 1, "resume": True}
+    resumed = job(phantoms, tmp_path / "tuned", start=str(spoiled_unet), **more).run(again)
+    assert resumed["before"] == outcome["before"]
+    assert resumed["after"]["mean"] >= outcome["after"]["mean"]
+    assert again.having("loss") == [{"step": last["step"] + 1, "loss": again.results[1]["loss"]}]
+
+
+def test_a_training_that_is_to_finish_at_once_makes_a_model(phantoms: Path, tiny_unet: Path, tmp_path: Path) -> None:
+    context = Listener()
+    context.finishing = lambda: True
+    settings = {**RUINOUS, "steps": 100}
+    assert job(phantoms, tmp_path / "tuned", start=str(tiny_unet), **settings).run(context)["improved"] is False
+    assert same_weights(tmp_path / "tuned", tiny_unet)
+
+
+def test_finishing_among_made_slices_ends_it_all(
+    phantoms: Path, made: Path, spoiled_unet: Path, tmp_path: Path
+) -> None:
+    settings = {**GOOD, "steps": 10**6, "synthetic": made, "mixing": "first", "start": str(spoiled_unet)}
+    context = Listener(lambda told: "loss" in told)
+    job(phantoms, tmp_path / "tuned", **settings).run(context)
+    stages = [p.relative_to(tmp_path / "tuned.training").parts[0] for p in tmp_path.rglob("state.json")]
+    assert stages == ["synthetic"]
+    assert load_bundle(tmp_path / "tuned", SEGMENTER)
+    with pytest.raises(CardiacError, match=r"synthetic holds the snapshots .* --resume"):
+        job(phantoms, tmp_path / "tuned", **settings).run(Context())
+
+
+def test_steps_of_the_second_stage_go_on_from_the_first(
+    phantoms: Path, made: Path, tiny_unet: Path, tmp_path: Path
+) -> None:
+    context = Listener()
+    settings = {**GOOD, "steps": 4, "synthetic": made, "mixing": "first", "start": str(tiny_unet)}
+    job(phantoms, tmp_path / "tuned", **settings).run(context)
+    assert [told["step"] for told in context.having("validation_dice")] == [2, 4]
+    assert [told["step"] for told in context.having("loss")][-1] == 4
+
+
+# Few patients
+
+
+@pytest.mark.parametrize(("count", "train"), [(2, 1), (3, 2)])
+def test_a_few_patients_are_enough(count: int, train: int, tiny_unet: Path, tmp_path: Path) -> None:
+    data = write_acdc(tmp_path / "data", count, slices=2)
+    asked: dict[str, Any] = {
+        "data": data,
+        "output": tmp_path / "tuned",
+        "start": str(tiny_unet),
+        "steps": 2,
+        "device": "cpu",
+    }
+    outcome = TrainUnet(**asked).run(Context())
+    split = load_bundle(tmp_path / "tuned").info["training"]["facts"]["split"]
+    assert (len(split["train"]), len(split["validation"])) == (train, 1)
+    assert set(outcome) >= {"before", "after"}
+
+
+def test_one_patient_is_too_few_to_judge_by(tiny_unet: Path, tmp_path: Path) -> None:
+    data = write_acdc(tmp_path / "data", 1, slices=2)
+    with pytest.raises(CardiacError, match=r"has one labelled patient, patient001, who cannot .* --split none"):
+        job(data, tmp_path / "tuned", split="fraction 0.2").run(Context())
+    assert not (tmp_path / "tuned.training").exists()
+    job(data, tmp_path / "tuned", split="none", start=str(tiny_unet)).run(Context())
+    assert load_bundle(tmp_path / "tuned", SEGMENTER)
+
+
+@pytest.mark.parametrize(("start", "expected"), [(None, FROM_NOTHING), ("acdc-unet", FINE_TUNING)])
+def test_defaults_suit_what_it_starts_from(
+    start: str | None, expected: dict[str, float], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(TrainUnet, "_run", lambda self, context: vars(self.recipe()))
+    asked: dict[str, Any] = {"data": tmp_path, "output": tmp_path, "start": start}
+    assert expected.items() <= TrainUnet(**asked).run(Context()).items()
+    told = TrainUnet(**asked, steps=7, warmup_steps=0).run(Context())
+    assert (told["steps"], told["warmup_steps"], told["learning_rate"]) == (7, 0, expected["learning_rate"])
 
 
 def test_the_job_is_known() -> None:

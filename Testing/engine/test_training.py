@@ -246,6 +246,40 @@ def test_nothing_learned_leaves_nothing(output: Path) -> None:
     assert {path: path.stat().st_mtime_ns for path in output.rglob("*")} == before
 
 
+def finish_after(steps: int) -> Callable[[], bool]:
+    """Asked after each step, whether to finish; true from step `steps` on."""
+    calls = iter(range(1, 10**6))
+    return lambda: next(calls) >= steps
+
+
+def test_a_training_finishes_early_as_at_its_last_step(output: Path) -> None:
+    rows: list[dict[str, Any]] = []
+    finished = run(LineTask(), output / "parts", finishing=finish_after(3), validated=rows.append)
+    assert [path.name for path in (output / "parts").iterdir()] == ["snapshot-00000003"]
+    assert rows == history(output / "parts")
+    assert [row["step"] for row in rows] == [3]
+    averages = [tensor for name, tensor in tensors(output / "parts").items() if name.startswith("ema:")]
+    assert all(any(torch.equal(parameter, tensor) for tensor in averages) for parameter in finished.parameters())
+    # It may be gone on with.
+    parts, whole = run(LineTask(), output / "parts", resume=True), run(LineTask(), output / "whole")
+    for a, b in zip(whole.parameters(), parts.parameters(), strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-6, atol=1e-9)
+
+
+def test_one_step_is_done_before_a_training_finishes(output: Path) -> None:
+    task = LineTask()
+    run(task, output, finishing=lambda: True)
+    assert latest_snapshot(output) == output / "snapshot-00000001"
+    before = {path: path.stat().st_mtime_ns for path in output.rglob("*")}
+    run(task, output, finishing=lambda: True, resume=True)
+    assert len(task.seen) == 1
+    assert {path: path.stat().st_mtime_ns for path in output.rglob("*")} == before
+
+
+def test_a_cancel_counts_more_than_a_finish(output: Path) -> None:
+    stop(LineTask(), output, 2, finishing=finish_after(2))
+
+
 @pytest.mark.parametrize("place", [(torch.optim.AdamW, "step"), (EMAModel, "step")])
 def test_half_a_step_is_never_kept(place: tuple[Any, str], output: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     stop(LineTask(), output, 2)
@@ -398,6 +432,19 @@ def test_a_snapshot_holds_no_pickle(output: Path) -> None:
     for path in snapshot.glob("*.safetensors"):
         length = int.from_bytes(path.read_bytes()[:8], "little")
         json.loads(path.read_bytes()[8 : 8 + length])
+
+
+def test_what_a_task_tells_of_its_validation_is_kept(output: Path) -> None:
+    class Detailed(LineTask):
+        def validation_facts(self, network: nn.Module) -> dict[str, Any]:
+            return {"validation_loss": 0.25, "validation_dice": {"LV": 0.75, "RV": None}}
+
+    told: list[dict[str, Any]] = []
+    run(Detailed(), output, replace(RECIPE, snapshot_minutes=0), validated=told.append)
+    assert [row["step"] for row in told] == list(range(1, STEPS + 1))
+    assert told == history(output)
+    assert told[0]["validation_dice"] == {"LV": 0.75, "RV": None}
+    assert told[0]["validation_loss"] == 0.25
 
 
 def truncate(name: str) -> Callable[[Path], None]:

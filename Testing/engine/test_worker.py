@@ -22,10 +22,10 @@ import SimpleITK as sitk
 
 from cardiac_diffusion_aug import __version__, bundle, worker
 from cardiac_diffusion_aug.errors import CardiacError
-from phantom import phantom_stack
+from phantom import phantom_stack, write_acdc
 from tiny import write_tiny_model
 
-pytest_plugins = ["tiny"]
+pytest_plugins = ["tiny", "tiny_unet"]
 
 ENGINE = Path(__file__).resolve().parents[2] / "CardiacDiffusionAug"
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ENGINE), "OMP_NUM_THREADS": "1"}
@@ -269,6 +269,57 @@ def test_a_cancel_of_nothing_cancels_nothing(shared: Worker) -> None:
     assert shared.run(id="later", job="generate", parameters={})[-1]["code"] == "bad_input"
 
 
+# Finishing
+
+
+def test_a_running_training_is_finished(shared: Worker, tiny_unet: Path, tmp_path: Path) -> None:
+    asked = {
+        "data": str(write_acdc(tmp_path / "data", 2, slices=2)),
+        "output": str(tmp_path / "tuned"),
+        "start": str(tiny_unet),
+        "steps": 10**6,
+        "batch_size": 2,
+        "device": "cpu",
+    }
+    shared.send(id="long", job="train-unet", parameters=asked)
+    while "loss" not in shared.until("result")[-1]["result"]:
+        pass
+    shared.send(finish="long")
+    answers = shared.until(*ENDS)
+    assert answers[-1]["event"] == "success"
+    told = answers[-1]["result"]
+    assert set(told) >= {"model", "sha256", "before", "after", "improved"}
+    assert bundle.load_bundle(tmp_path / "tuned", "segmenter").sha256 == told["sha256"]
+    assert [set(a["result"]) for a in answers if a["event"] == "result"][-1] == {"step", "validation_dice", "mean"}
+
+
+def test_a_job_that_knows_no_finish_goes_on(shared: Worker, tiny_model: Path, tmp_path: Path) -> None:
+    shared.send(id="all", job="generate", parameters=parameters(tiny_model, tmp_path / "set", count=3))
+    shared.send(finish="all")
+    shared.send(finish="another")
+    assert shared.until(*ENDS)[-1]["event"] == "success"
+    assert len(rows(tmp_path / "set")) == 3
+
+
+def test_a_finish_is_of_one_request_alone() -> None:
+    context = worker.WorkerContext(worker.Channel(io.StringIO()))
+    context.finish("early")
+    for name in ("early", "waiting"):
+        context.expect(name)
+    context.begin("early")
+    assert not context.finishing()
+    context.finish("waiting")
+    assert not context.finishing()
+    context.end()
+    context.begin("waiting")
+    assert context.finishing()
+    assert not context.cancelled()
+    context.end()
+    context.expect("waiting")
+    context.begin("waiting")
+    assert not context.finishing()
+
+
 # What cannot be understood
 
 
@@ -287,6 +338,7 @@ def test_a_cancel_of_nothing_cancels_nothing(shared: Worker) -> None:
         b'{"id": [1], "job": "info"}',
         b'{"id": true, "job": "info"}',
         b'{"cancel": {}}',
+        b'{"finish": null}',
     ],
     ids=lambda line: repr(line[:20]),
 )

@@ -46,14 +46,18 @@ def find_reader(root: Path) -> Reader:
     raise CardiacError(f"The layout of {root} is not known; arrange it as one of: {known}.")
 
 
-def read_cases(root: Path) -> tuple[Reader, list[Case]]:
+def read_cases(root: Path, rejected: bool = False) -> tuple[Reader, list[Case]]:
     """The reader that recognized the folder, and all its cases.
+
+    Args:
+        root: the folder.
+        rejected: whether also those that a manifest calls rejected.
 
     Raises:
         CardiacError: the layout is unknown, no case has a mask, or two cases have one name.
     """
     reader = find_reader(root)
-    found = list(reader.cases(root))
+    found = list(nnunet.cases(root, rejected) if reader is nnunet else reader.cases(root))
     if not any(case.labelled for case in found):
         raise CardiacError(
             f"{root} was read as {reader.DESCRIPTION}, but no patient in it has a mask; add the label files."

@@ -30,14 +30,18 @@ def recognizes(root: Path) -> bool:
     return (root / IMAGES).is_dir()
 
 
-def cases(root: Path) -> Iterator[Case]:
-    """The training cases by name, less those that the manifest calls rejected.
+def cases(root: Path, rejected: bool = False) -> Iterator[Case]:
+    """The training cases by name.
+
+    Args:
+        root: the folder.
+        rejected: whether also those that the manifest calls rejected; `facts` tells, as `kept`, what it says.
 
     Raises:
         CardiacError: `dataset.json` or the manifest cannot be understood, or a mask has no image.
     """
     description = read_json(root / DATASET)
-    order, ending = _order(description, root / DATASET), _ending(description, root / DATASET)
+    order, ending = order_of(description, root / DATASET), ending_of(description, root / DATASET)
     images = files_by_stem(root / IMAGES, (f"_0000{ending}",))
     masks = files_by_stem(root / LABELS, (ending,)) if (root / LABELS).is_dir() else {}
     require_images(masks, images, root / IMAGES)
@@ -45,11 +49,20 @@ def cases(root: Path) -> Iterator[Case]:
     window = OWN_WINDOW if MADE_BY in description else None
     for name, image in images.items():
         row = manifest.get(name, {})
-        if row.get("kept", "").lower() != "no":
+        if rejected or row.get("kept", "").lower() != "no":
             yield _case(name, image, masks.get(name), order, row, window)
 
 
-def _order(description: dict[str, Any], path: Path) -> LabelOrder:
+def order_of(description: dict[str, Any], path: Path) -> LabelOrder:
+    """The label order of a data set.
+
+    Args:
+        description: content of `dataset.json`.
+        path: of that file, for the error text.
+
+    Raises:
+        CardiacError: it is not told, or not of this version.
+    """
     labels = description.get("labels")
     if isinstance(labels, dict) and "0" in labels:
         raise CardiacError(
@@ -58,7 +71,12 @@ def _order(description: dict[str, Any], path: Path) -> LabelOrder:
     return order_from_json(labels, str(path))
 
 
-def _ending(description: dict[str, Any], path: Path) -> str:
+def ending_of(description: dict[str, Any], path: Path) -> str:
+    """The ending of all files of a data set, such as `.nii.gz`; the arguments are those of `order_of`.
+
+    Raises:
+        CardiacError: it is not told, or there are several channels.
+    """
     channels = description.get("channel_names")
     if isinstance(channels, dict | list) and len(channels) > 1:
         raise CardiacError(f"{path} names {len(channels)} channels; make a data set of the cine channel alone.")
@@ -88,4 +106,5 @@ def _case(
         phase=told if told in PHASES else phase,
         group=group if group in GROUPS else None,
         window=window,
+        facts={"kept": row["kept"].lower()} if "kept" in row else {},
     )

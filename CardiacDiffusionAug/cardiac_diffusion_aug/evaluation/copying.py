@@ -116,7 +116,11 @@ def mask_distance(queries: LabelArray, references: LabelArray) -> FloatArray:
         CardiacError: the shapes do not fit each other.
     """
     _check_shapes(queries, references)
-    a, b = (aligned(masks).reshape(len(masks), -1) for masks in (queries, references))
+    return _distances_of_aligned(aligned(queries), aligned(references))
+
+
+def _distances_of_aligned(queries: LabelArray, references: LabelArray) -> FloatArray:
+    a, b = (masks.reshape(len(masks), -1) for masks in (queries, references))
     # Most pixels are background in all masks, and add nothing.
     used = (a != BACKGROUND).any(0) | (b != BACKGROUND).any(0)
     a, b = a[:, used], b[:, used]
@@ -146,8 +150,43 @@ def image_distance(queries: Pixels, references: Pixels) -> FloatArray:
     _check_shapes(queries, references)
     if min(queries.shape[1:]) < REGION:
         raise CardiacError(f"Images of {queries.shape[1:]} pixels are too small to compare; {REGION} a side is needed.")
-    product = _patterns(queries) @ _patterns(references).T
-    return np.asarray(1 - product.clamp(-1, 1).numpy().astype(np.float64))
+    return _distances_of_patterns(_patterns(queries), _patterns(references))
+
+
+def _distances_of_patterns(queries: Tensor, references: Tensor) -> FloatArray:
+    return np.asarray(1 - (queries @ references.T).clamp(-1, 1).numpy().astype(np.float64))
+
+
+class Lookalikes:
+    """Searches among references, again and again, for the slice that is most like another in mask and image.
+
+    Args:
+        references: (R, H, W) slices with a heart.
+
+    Raises:
+        CardiacError: there is none, or as the distances raise it.
+    """
+
+    def __init__(self, references: Slices) -> None:
+        if len(references) == 0:
+            raise CardiacError("There is no slice to search in; give training slices with a labelled heart.")
+        self._masks, self._patterns = aligned(references.masks), _patterns(references.images)
+
+    def nearest(self, queries: Slices) -> tuple[IndexArray, FloatArray, FloatArray]:
+        """Of each query, the reference with the smallest sum of `mask_distance` and `image_distance`.
+
+        Args:
+            queries: (N, H, W) slices.
+
+        Returns:
+            (N,) indices into the references, and (N,) distances of masks and of images to these.
+        """
+        _check_shapes(queries.masks, self._masks)
+        masks = _distances_of_aligned(aligned(queries.masks), self._masks)
+        images = _distances_of_patterns(_patterns(queries.images), self._patterns)
+        index = (masks + images).argmin(1)
+        rows = np.arange(len(index))
+        return index, masks[rows, index], images[rows, index]
 
 
 def nearest(queries: Pixels, references: Pixels, kind: Kind) -> tuple[FloatArray, IndexArray]:

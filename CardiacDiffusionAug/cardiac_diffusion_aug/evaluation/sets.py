@@ -38,6 +38,7 @@ class SliceSet:
         patients: patient of each slice.
         names: case of each slice.
         attributes: (N, 3) rows of phase index, group index and level; -1 where unknown.
+        indices: of each slice in its stack, from 0.
     """
 
     images: FloatArray
@@ -45,6 +46,7 @@ class SliceSet:
     patients: npt.NDArray[np.str_]
     names: npt.NDArray[np.str_]
     attributes: npt.NDArray[np.float32]
+    indices: npt.NDArray[np.intp]
 
     def __len__(self) -> int:
         return len(self.images)
@@ -63,7 +65,12 @@ def real_set(pack: SlicePack) -> SliceSet:
     if not shown.any():
         raise CardiacError("None of the chosen real slices is labelled; choose other patients.")
     images = pack.images[shown][:, inner, inner].astype(np.float32) * (2 / GREY_LEVELS) - 1
-    return SliceSet(images, masks[shown], pack.patients[shown], pack.cases[shown], pack.attributes[shown])
+    # A pack holds all slices of a stack, one after the other.
+    _, first, case = np.unique(pack.cases, return_index=True, return_inverse=True)
+    indices = np.arange(len(pack)) - first[case]
+    return SliceSet(
+        images, masks[shown], pack.patients[shown], pack.cases[shown], pack.attributes[shown], indices[shown]
+    )
 
 
 def synthetic_set(
@@ -80,24 +87,33 @@ def synthetic_set(
     labelled = [case for case in cases if case.labelled]
     parts = []
     for index, case in enumerate(labelled):
-        parts.append(_slices_of(case))
+        parts.append(slices_of(case))
         progress(index + 1, len(labelled))
-    images, masks = (np.concatenate([part[index] for part in parts]) for index in (0, 1))
-    counts = [len(part[0]) for part in parts]
-    if not sum(counts):
+    if not sum(map(len, parts)):
         raise CardiacError(f"No mask in {folder} labels any pixel; check the label files.")
-    patients = np.repeat([case.patient for case in labelled], counts)
-    names = np.repeat([case.name for case in labelled], counts)
-    attributes = np.full((len(images), 3), -1, np.float32)
-    return SliceSet(images, masks, patients, names, attributes), reader.DESCRIPTION
+    fields = SliceSet.__dataclass_fields__
+    return SliceSet(*(np.concatenate([vars(part)[name] for part in parts]) for name in fields)), reader.DESCRIPTION
 
 
-def _slices_of(case: Case) -> tuple[FloatArray, LabelArray]:
+def slices_of(case: Case) -> SliceSet:
+    """The slices of a case of a data set of made cases; none where its mask is empty.
+
+    Raises:
+        CardiacError: it cannot be read.
+    """
+    images, masks, indices = _shown_slices(case)
+    count = len(images)
+    unknown = np.full((count, 3), -1, np.float32)
+    return SliceSet(images, masks, np.full(count, case.patient), np.full(count, case.name), unknown, indices)
+
+
+def _shown_slices(case: Case) -> tuple[FloatArray, LabelArray, npt.NDArray[np.intp]]:
     loaded = case.load()
     assert loaded.mask is not None
     labels = sitk.GetArrayFromImage(loaded.mask)
     if not labels.any():
-        return np.empty((0, GRID_SIZE, GRID_SIZE), np.float32), np.empty((0, GRID_SIZE, GRID_SIZE), np.uint8)
+        nothing = np.empty((0, GRID_SIZE, GRID_SIZE))
+        return nothing.astype(np.float32), nothing.astype(np.uint8), np.empty(0, np.intp)
     size, spacing = loaded.image.GetSize()[:2], loaded.image.GetSpacing()[:2]
     if size == (GRID_SIZE, GRID_SIZE) and np.allclose(spacing, GRID_SPACING, atol=1e-3):
         images = sitk.GetArrayFromImage(loaded.image).astype(np.float32)
@@ -107,4 +123,4 @@ def _slices_of(case: Case) -> tuple[FloatArray, LabelArray]:
     require_finite(images, case.name)
     window = case.window or intensity_window(images, case.name)
     shown = labels.any(axis=(1, 2))
-    return rescale(images[shown], window), labels[shown]
+    return rescale(images[shown], window), labels[shown], np.flatnonzero(shown)

@@ -5,8 +5,10 @@ from __future__ import annotations
 from .base import Context, Job
 from .bundle import BuildBundle
 from .check import Check
+from .enlarge import Enlarge
 from .evaluate import Evaluate
 from .generate import Generate
+from .nearest import Nearest
 from .score import ScoreJob
 from .segment import Segment
 from .synthesize import Synthesize
@@ -24,6 +26,8 @@ JOBS: dict[str, type[Job]] = {
         ScoreJob,
         Evaluate,
         Check,
+        Nearest,
+        Enlarge,
         TrainMasks,
         TrainImages,
         BuildBundle,

@@ -50,11 +50,15 @@ class Context:
 
     Attributes:
         models: what is kept warm between jobs, by kind: its key and the model.
+        cancelled: whether the job is to end, and to leave what is whole.
+        finishing: whether the job is to end early and in success, with the best that it has; jobs that have nothing
+            to show for a part of their work pass over it.
     """
 
     def __init__(self) -> None:
         self.models: dict[str, tuple[Any, Any]] = {}
         self.cancelled: Callable[[], bool] = lambda: False
+        self.finishing: Callable[[], bool] = lambda: False
 
     def progress(self, done: int, total: int, message: str = "") -> None:
         """How far the job is."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -29,10 +30,11 @@ class Synthesize(SamplingJob):
         from ..synthesis import read_mask, synthesize_stack
 
         found, order = find_masks(self.masks, parse_order(self.labels) if self.labels else None)
+        slices = 0
         for _, path in found:
             self._require_outside_output(path)
-            read_mask(path, order)
-        total = len(found) * self.variations
+            slices += read_mask(path, order).GetDepth()
+        total = slices * self.variations
         context.progress(0, total, "loading the model")
         generator = self.generator(context)
         settings = {**self.settings(generator), "masks": str(self.masks.resolve()), "labels": describe_order(order)}
@@ -46,13 +48,13 @@ class Synthesize(SamplingJob):
                     name = f"{stem}_v{variation:03d}" if self.variations > 1 else stem
                     if name not in writer.done:
                         context.check()
-                        image = synthesize_stack(
-                            generator, mask, self.seed, case, variation, self.attributes, context.check
-                        )
+                        asked = (self.seed, case, variation, self.attributes, context.check)
+                        told = partial(_tell, context, done, total)
+                        image = synthesize_stack(generator, mask, *asked, told)
                         own = {"patient": stem, "case": case, "variation": variation, "source": str(path)}
                         writer.add(name, image, mask, {**facts, **own})
                         context.result({"name": name, **writer.files(name), **facts, **own})
-                    done += 1
+                    done += mask.GetDepth()
                     context.progress(done, total)
         finally:
             preview = writer.finish()
@@ -64,3 +66,7 @@ class Synthesize(SamplingJob):
             raise CardiacError(
                 f"The mask {mask} lies in the folder {self.output}; choose another --output.", "bad_output"
             )
+
+
+def _tell(context: Context, before: int, total: int, slices: int) -> None:
+    context.progress(before + slices, total)

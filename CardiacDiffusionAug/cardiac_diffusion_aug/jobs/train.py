@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import math
+import time
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -15,7 +17,42 @@ if TYPE_CHECKING:
 
     from ..datasets.pack import SlicePack
     from ..datasets.splits import Split
-    from ..training.loop import Recipe, Task
+    from ..training.loop import Recipe, Task, TrainingProgress
+
+TOLD_STEPS, TOLD_SECONDS = 10, 0.5
+"""Between two losses that are told."""
+
+
+class Figures:
+    """Tells of a running training: in the line of progress, and as results that can be drawn.
+
+    Args:
+        context: is told.
+        earlier: steps of the stage before this one.
+    """
+
+    def __init__(self, context: Context, earlier: int = 0) -> None:
+        self._context, self._earlier = context, earlier
+        self._step, self._time = -math.inf, -math.inf
+        self._validated = ""
+
+    def step(self, state: TrainingProgress) -> None:
+        """After each step."""
+        self._context.progress(state.step, state.steps, state.message + self._validated)
+        now = time.monotonic()
+        is_due = state.step - self._step >= TOLD_STEPS and now - self._time >= TOLD_SECONDS
+        if is_due or state.step == state.steps:
+            self._step, self._time = state.step, now
+            loss = state.loss if math.isfinite(state.loss) else None
+            self._context.result({"step": self._earlier + state.step, "loss": loss})
+
+    def validation(self, row: dict[str, Any]) -> None:
+        """After each snapshot."""
+        dice = row.get("validation_dice")
+        if dice is None:
+            return
+        self._validated = "" if dice["mean"] is None else f", Dice {dice['mean']:.3f}"
+        self._context.result({"step": self._earlier + row["step"], "validation_dice": dict(dice), "mean": dice["mean"]})
 
 
 @dataclass(kw_only=True)
@@ -71,11 +108,20 @@ class TrainingJob(Job):
                 "bad_output",
             )
 
-    def train(self, task: Task, recipe: Recipe, folder: Path, facts: dict[str, Any], context: Context) -> nn.Module:
-        """Train a task in a folder of snapshots, and return its network with the averaged weights."""
+    def train(
+        self, task: Task, recipe: Recipe, folder: Path, facts: dict[str, Any], context: Context, earlier: int = 0
+    ) -> nn.Module:
+        """Train a task in a folder of snapshots, and return its network with the averaged weights.
+
+        Args:
+            task, recipe, folder, facts: as for the training loop.
+            context: is told how it goes.
+            earlier: steps of the stage before this one.
+        """
         from ..training.loop import train
 
-        return train(
+        figures = Figures(context, earlier)
+        network = train(
             task,
             recipe,
             folder,
@@ -83,9 +129,14 @@ class TrainingJob(Job):
             precision=self.precision,
             resume=self.resume,
             facts=facts,
-            report=lambda state: context.progress(state.step, state.steps, state.message),
+            report=figures.step,
+            validated=figures.validation,
             check=context.check,
+            finishing=context.finishing,
         )
+        if context.finishing():
+            context.say("The training ends early, as asked; the best of what it learned is kept.")
+        return network
 
     def recipe(self) -> Recipe:
         """How to train."""
@@ -106,6 +157,7 @@ class TrainingJob(Job):
 
         reader, cases = read_cases(self.data)
         context.say(f"{self.data} was read as {reader.DESCRIPTION}.")
+        self._require_patients([case.patient for case in cases if case.labelled])
         size = WIDE_PACK_SIZE if self.WIDE else PACK_SIZE
         pack = pack_cases(cases, progress=lambda d, n: context.progress(d, n, "reading"), size=size)
         split = self.chosen(split_patients(sorted(set(pack.patients.tolist())), self.split, self.seed))
@@ -121,6 +173,13 @@ class TrainingJob(Job):
             "attributes": training.attribute_table(),
         }
         return training, validation, facts
+
+    def _require_patients(self, patients: list[str]) -> None:
+        if len(set(patients)) == 1 and self.split.strip() != "none":
+            raise CardiacError(
+                f"{self.data} has one labelled patient, {patients[0]}, who cannot be learned from and judged by at "
+                "once; label another patient, or use --split none."
+            )
 
     def chosen(self, split: Split) -> Split:
         """The split with those of its training patients alone that are asked for."""

@@ -5,17 +5,25 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, cast
 
-from ..errors import CardiacError
 from .base import Context, option, options
 from .train import TrainingJob
 
 if TYPE_CHECKING:
+    from torch import nn
+
+    from ..bundle import Bundle
     from ..datasets.pack import SlicePack
     from ..networks.segmentation_unet import SegmentationUNet
     from ..training.segmentation_task import SegmentationTask
 
+Dice = dict[str, float | None]
+"""Of each structure and their `mean`."""
+
+FROM_NOTHING = {"steps": 4000, "learning_rate": 1e-3, "warmup_steps": 200}
+FINE_TUNING = {"steps": 1000, "learning_rate": 3e-4, "warmup_steps": 50}
+"""What suits a few patients: short, and small steps that do not undo what the network knows."""
 MIXED, FIRST = "mixed", "first"
 LOCAL = ("data", "output", "synthetic", "start", "device", "precision", "resume", "snapshot_minutes", "note", "license")
 """Options that say where and how, not what is learned; a model card leaves them out."""
@@ -30,9 +38,13 @@ class TrainUnet(TrainingJob):
     WIDE: ClassVar[bool] = True
 
     output: Path = option(..., "folder of the model; the snapshots lie beside it, in a folder that ends in .training")
-    steps: int = option(4000, "optimizer steps in all", minimum=1, maximum=10**7)
+    # These three are never None once the training runs.
+    steps: int = option(None, "optimizer steps in all; 4000, or 1000 with --start", minimum=1, maximum=10**7)
     learning_rate: float = option(
-        1e-3, "of AdamW after warm-up; a third of it is kinder to --start", minimum=1e-7, maximum=1
+        None, "of AdamW after warm-up; 0.001, or 0.0003 with --start", minimum=1e-7, maximum=1
+    )
+    warmup_steps: int = option(
+        None, "steps over which the learning rate rises; 200, or 50 with --start", minimum=0, maximum=10**6
     )
     ema_decay: float = option(0.998, "of the moving average of the weights", minimum=0, maximum=0.99999)
     synthetic: Path | None = option(None, "data set of made slices to learn from too")
@@ -48,30 +60,81 @@ class TrainUnet(TrainingJob):
     note: str = option("", "what else the model card must say of the training")
 
     def run(self, context: Context) -> dict[str, Any]:
-        """Train, and make a model of the best snapshot."""
-        import torch
+        """Train, and make a model of the best snapshot, or of the network of the start where that is no worse."""
+        suited: dict[str, Any] = FROM_NOTHING if self.start is None else FINE_TUNING
+        return replace(self, **{n: v for n, v in suited.items() if getattr(self, n) is None})._run(context)
 
-        from ..networks.segmentation_unet import SegmentationUNet
-        from ..training.snapshots import averaged_network, best_snapshot
+    def _run(self, context: Context) -> dict[str, Any]:
+        import torch
 
         folder = self.output.with_name(f"{self.output.name}.training")
         stage = folder / "synthetic"
-        self.require_resumable(folder)
+        for place in (folder, stage):
+            self.require_resumable(place)
+        start = self._start()
         training, validation, facts = self.packs(context)
         made = self._made(context)
         torch.manual_seed(self.seed)
-        network = self._first_network()
+        network = _network(start).train()
+        task = self._task(network, training, validation, made if self.mixing == MIXED else None)
+        before = self._before(start, task, context)
         recipe = replace(self.recipe(), keep_best=True)
         early = round(self.steps * self.synthetic_share) if made is not None and self.mixing == FIRST else 0
         if made is not None and early:
             self.train(self._task(network, made, validation, None), replace(recipe, steps=early), stage, facts, context)
-        if early < self.steps:
-            task = self._task(network, training, validation, made if self.mixing == MIXED else None)
-            self.train(task, replace(recipe, steps=self.steps - early), folder, facts, context)
-        best = best_snapshot(folder if early < self.steps else stage)
-        assert best is not None
-        network, state = averaged_network(best, SegmentationUNet)
-        return self._write(network, state, None if made is None else f"{len(made)} slices, {self.mixing}")
+        if early < self.steps and not (early and context.finishing()):
+            self.train(task, replace(recipe, steps=self.steps - early), folder, facts, context, early)
+        network, state = self._chosen(start, before, (folder, stage), context)
+        return self._write(network, state, None if made is None else f"{len(made)} slices, {self.mixing}", start)
+
+    def _start(self) -> Bundle | None:
+        from ..bundle import SEGMENTER, load_bundle
+
+        return None if self.start is None else load_bundle(self.start, SEGMENTER)
+
+    def _before(self, start: Bundle | None, task: SegmentationTask, context: Context) -> Dice | None:
+        """What the start reaches on the validation patients; None where there is no start, or no such patient."""
+        from ..devices import choose_device
+
+        if len(task.validation) == 0:
+            fate = "" if start is None else f", whether or not that is better than {start.name}"
+            context.say(f"No patient validates, so that there are no figures; the last step makes the model{fate}.")
+            return None
+        if start is None:
+            return None
+        context.progress(0, self.steps, f"measuring {start.name}")
+        network: nn.Module = task.network
+        before = task.validation_dice(network.to(choose_device(self.device)).eval())
+        network.train()
+        context.result({"before": before})
+        return before
+
+    def _chosen(
+        self, start: Bundle | None, before: Dice | None, folders: tuple[Path, ...], context: Context
+    ) -> tuple[SegmentationUNet, dict[str, Any]]:
+        """The network that becomes the model, and what is told of its training.
+
+        Args:
+            start: what was fine-tuned.
+            before: its figures.
+            folders: of snapshots; the first that holds any counts.
+            context: is told when fine-tuning was in vain.
+        """
+        from ..training.snapshots import averaged_network, best_snapshot
+
+        best = next(found for folder in folders if (found := best_snapshot(folder)) is not None)
+        network, state = averaged_network(best, lambda: _network(start))
+        told = "" if start is None else f"Fine-tuned from {start.name} {start.version}."
+        if start is not None and before is not None and before["mean"] is not None:
+            loss, least = (1 - before["mean"]), state["history"][-1]["validation_loss"]
+            state |= {"before": before, "improved": least < loss}
+            if not state["improved"]:
+                told = _in_vain(start, before["mean"], 1 - least, len(state["facts"]["split"]["validation"]))
+                context.say(told)
+                network = _network(start)
+                state |= {"step": 0, "history": [{"step": 0, "validation_loss": loss, "validation_dice": before}]}
+        state["note"] = f"{self.note} {told}".strip()
+        return network, state
 
     def _made(self, context: Context) -> SlicePack | None:
         from ..datasets import read_cases
@@ -84,21 +147,6 @@ class TrainUnet(TrainingJob):
         context.say(f"{self.synthetic} was read as {reader.DESCRIPTION}: {len(made)} made slices.")
         return made
 
-    def _first_network(self) -> SegmentationUNet:
-        from ..bundle import SEGMENTER, load_bundle
-        from ..networks.segmentation_unet import SegmentationUNet
-
-        network = SegmentationUNet()
-        if self.start is not None:
-            started = load_bundle(self.start, SEGMENTER).network("unet").state_dict()
-            try:
-                network.load_state_dict(started)
-            except RuntimeError as error:
-                raise CardiacError(
-                    f"{self.start} has a network of another size; start from another model.", "bad_model"
-                ) from error
-        return network
-
     def _task(
         self, network: SegmentationUNet, training: SlicePack, validation: SlicePack, made: SlicePack | None
     ) -> SegmentationTask:
@@ -107,7 +155,9 @@ class TrainUnet(TrainingJob):
         amount = STRONG if self.augmentation == "strong" else PLAIN
         return SegmentationTask(network, training, validation, made, self.synthetic_share, amount)
 
-    def _write(self, network: SegmentationUNet, state: dict[str, Any], synthetic: str | None) -> dict[str, Any]:
+    def _write(
+        self, network: SegmentationUNet, state: dict[str, Any], synthetic: str | None, start: Bundle | None
+    ) -> dict[str, Any]:
         from accelerate import PartialState
 
         from ..bundle import SEGMENTER, load_bundle, write_bundle
@@ -119,7 +169,7 @@ class TrainUnet(TrainingJob):
         for row in state["history"]:
             # What is not a number has no place in strict JSON.
             row.update({key: None for key, value in row.items() if isinstance(value, float) and math.isnan(value)})
-        info = {
+        info: dict[str, Any] = {
             "kind": SEGMENTER,
             "name": self.output.resolve().name,
             "version": self.version,
@@ -129,15 +179,42 @@ class TrainUnet(TrainingJob):
             "training": {
                 "data": self.training_data,
                 "synthetic": synthetic,
-                "note": self.note,
                 "options": {name: value for name, value in told.items() if value not in (None, "")},
                 **state,
             },
         }
+        if start is not None:
+            info["training"]["start"] = {"name": start.name, "version": start.version, "sha256": start.sha256}
+            if "defaults" in start.info:
+                info["defaults"] = start.info["defaults"]
         if PartialState().is_main_process:
             write_bundle(self.output, {"unet": network}, {}, info, segmenter_card(info, network))
         PartialState().wait_for_everyone()
-        bundle = load_bundle(self.output)
-        validation = state["history"][-1]["validation_loss"]
-        dice = "not measured" if validation is None else f"{1 - validation:.4f}"
-        return {"model": str(self.output), "sha256": bundle.sha256, "validation Dice": dice}
+        return {"model": str(self.output), "sha256": load_bundle(self.output).sha256, **_figures(state)}
+
+
+def _network(start: Bundle | None) -> SegmentationUNet:
+    """That of the start, or a new one."""
+    from ..networks.segmentation_unet import SegmentationUNet
+
+    return SegmentationUNet() if start is None else cast(SegmentationUNet, start.network("unet"))
+
+
+def _in_vain(start: Bundle, before: float, after: float, patients: int) -> str:
+    return (
+        f"Fine-tuning did not improve on {start.name} on the {patients} validation patient{'s' * (patients > 1)} (mean "
+        f"Dice {before:.3f} before, {after:.3f} after); the model is unchanged, with the weights of {start.name} "
+        f"{start.version}."
+    )
+
+
+def _figures(state: dict[str, Any]) -> dict[str, Any]:
+    """What a training tells at its end."""
+    row = state["history"][-1]
+    loss = row["validation_loss"]
+    figures: dict[str, Any] = {"validation Dice": "not measured" if loss is None else f"{1 - loss:.4f}"}
+    if "before" in state:
+        figures |= {"before": state["before"], "improved": state["improved"]}
+    if "validation_dice" in row:
+        figures["after"] = row["validation_dice"]
+    return figures

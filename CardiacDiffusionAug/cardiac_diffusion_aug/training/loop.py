@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -79,11 +79,19 @@ class Task(Protocol):
         """Write a picture of what the network makes now."""
 
 
+@runtime_checkable
+class DetailedTask(Protocol):
+    """A task that can tell more of its validation than the loss."""
+
+    def validation_facts(self, network: nn.Module) -> dict[str, Any]:
+        """The `validation_loss` and other values for JSON, in place of the method of that name."""
+
+
 @dataclass
 class History:
     """What was measured at each snapshot."""
 
-    rows: list[dict[str, float]] = field(default_factory=list)
+    rows: list[dict[str, Any]] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -136,7 +144,9 @@ def train(
     resume: bool = False,
     facts: dict[str, Any] | None = None,
     report: Callable[[TrainingProgress], None] = lambda progress: None,
+    validated: Callable[[dict[str, Any]], None] = lambda row: None,
     check: Callable[[], None] = lambda: None,
+    finishing: Callable[[], bool] = lambda: False,
 ) -> nn.Module:
     """Train the task's network, and return it with the averaged weights.
 
@@ -149,7 +159,9 @@ def train(
         resume: go on from the latest whole snapshot in `output`.
         facts: written into each snapshot, such as the split.
         report: called after steps.
+        validated: called after each snapshot with its row of the history.
         check: called before each step; may raise to cancel. A snapshot is written then.
+        finishing: called after each step; when true, that step is taken for the last.
 
     Raises:
         CardiacError: the loss is not a number any more, or a snapshot does not fit.
@@ -185,10 +197,11 @@ def train(
         if not accelerator.is_main_process:
             return
         with averaged(ema, network):
-            row = {"step": step, "loss": running, "validation_loss": task.validation_loss(network)}
+            row = {"step": step, "loss": running, **_validation_facts(task, network)}
             history.rows.append(row)
             sheet = lambda path: task.contact_sheet(network, path)  # noqa: E731
             save_snapshot(output, step, network, ema, optimizer, history.rows, asdict(recipe), facts or {}, sheet)
+        validated(row)
 
     running = history.rows[-1]["loss"] if history.rows else float("nan")
     step = saved = first
@@ -197,6 +210,9 @@ def train(
     try:
         while step < recipe.steps:
             check()
+            # One step at least: without any there is nothing to keep.
+            if step and finishing():
+                break
             loss = _find_gradients(task, model, optimizer, accelerator, recipe, step)
             between_steps = False
             optimizer.step()
@@ -207,10 +223,13 @@ def train(
             running = loss if math.isnan(running) else 0.98 * running + 0.02 * loss
             if accelerator.is_main_process:
                 report(TrainingProgress(step, recipe.steps, running, _seconds_left(first, step, recipe, started)))
-            if step == recipe.steps or time.monotonic() - clock > recipe.snapshot_minutes * 60:
+            if step < recipe.steps and time.monotonic() - clock > recipe.snapshot_minutes * 60:
                 saved = step  # Already now: a snapshot that fails is not tried again on the way out.
                 snapshot(step)
                 clock = time.monotonic()
+        if step > saved:
+            saved = step
+            snapshot(step)
     except CardiacError:
         raise
     except BaseException:
@@ -237,6 +256,12 @@ class averaged:
     def __exit__(self, *_: object) -> None:
         self.ema.restore(self.network.parameters())
         self.network.train()
+
+
+def _validation_facts(task: Task, network: nn.Module) -> dict[str, Any]:
+    if isinstance(task, DetailedTask):
+        return task.validation_facts(network)
+    return {"validation_loss": task.validation_loss(network)}
 
 
 def _find_gradients(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -104,10 +105,28 @@ class SegmentationTask:
     @torch.inference_mode()
     def validation_loss(self, network: nn.Module) -> float:
         """1 - Dice, over each volume of the validation patients, averaged over volumes and structures."""
+        return float(self.validation_facts(network)["validation_loss"])
+
+    def validation_facts(self, network: nn.Module) -> dict[str, Any]:
+        """The validation loss, and where there are validation patients the `validation_dice`."""
+        dice = self.validation_dice(network)
+        if dice is None:
+            return {"validation_loss": float("nan")}
+        mean = dice["mean"]
+        return {"validation_loss": float("nan") if mean is None else 1 - mean, "validation_dice": dice}
+
+    @torch.inference_mode()
+    def validation_dice(self, network: nn.Module) -> dict[str, float | None] | None:
+        """Dice of LV, MYO and RV over each volume of the validation patients, averaged over volumes, and their `mean`.
+
+        None where nobody validates, or for a structure that neither a volume nor what is found in it has.
+        """
         if len(self.validation) == 0:
-            return float("nan")
+            return None
         predicted = predict(network, centered(self.validation.images), self.device)
-        return 1 - float(np.nanmean(volume_dice(predicted, centered(self.validation.masks), self.validation.cases)))
+        rows = volume_dice(predicted, centered(self.validation.masks), self.validation.cases)
+        columns = {**{s.key: rows[:, i] for i, s in enumerate(STRUCTURES)}, "mean": rows}
+        return {key: None if np.isnan(c).all() else float(np.nanmean(c)) for key, c in columns.items()}
 
     @torch.inference_mode()
     def contact_sheet(self, network: nn.Module, path: Path) -> None:

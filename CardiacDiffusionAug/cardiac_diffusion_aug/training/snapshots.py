@@ -62,7 +62,7 @@ def save_snapshot(
     network: nn.Module,
     ema: EMAModel,
     optimizer: torch.optim.Optimizer,
-    history: list[dict[str, float]],
+    history: list[dict[str, Any]],
     recipe: dict[str, Any],
     facts: dict[str, Any],
     draw: Callable[[Path], None],
@@ -98,7 +98,7 @@ def load_snapshot(
     network: nn.Module,
     ema: EMAModel,
     optimizer: torch.optim.Optimizer,
-    history: list[dict[str, float]],
+    history: list[dict[str, Any]],
 ) -> int:
     """Put everything back as it was, and return the step.
 
@@ -132,18 +132,22 @@ def load_snapshot(
     return step
 
 
-def averaged_network(path: Path, kind: type[N]) -> tuple[N, dict[str, Any]]:
+def averaged_network(path: Path, make: Callable[[], N]) -> tuple[N, dict[str, Any]]:
     """The network of a snapshot with its averaged weights, and the snapshot's recipe, facts and history.
+
+    Args:
+        path: the snapshot.
+        make: makes a network of the same kind and size.
 
     Raises:
         CardiacError: the snapshot is of another kind of network, or damaged.
     """
+    network = make()
     try:
         state = json.loads((path / "state.json").read_text(encoding="utf-8"))
-        network = kind()
         network.load_state_dict(load_file(path / "ema.safetensors"))
     except UNREADABLE as error:
-        raise CardiacError(f"{path} is not a whole snapshot of a {kind.__name__}.", "bad_model") from error
+        raise CardiacError(f"{path} is not a whole snapshot of a {type(network).__name__}.", "bad_model") from error
     return network, state
 
 

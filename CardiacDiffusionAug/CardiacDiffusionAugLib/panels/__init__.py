@@ -1,0 +1,1 @@
+"""The sections of the panel, in the order of the work."""

@@ -1,0 +1,301 @@
+"""Review: look through the cases, keep or reject each."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import slicer
+from slicer.i18n import tr as _
+
+import qt
+
+from ..cases import KEPT, KIND, OPEN, REJECTED, CaseSet
+from ..nearest import Nearest
+from ..pictures import png, thumbnail
+from ..scene import BINARY
+from ..views import showCase, showSideBySide
+from ..worker import Callbacks, Job
+from .section import Section
+
+SHOWN_COLUMNS = ("name", "phase", "group", "level", "checks", "adherence", "state", "why", "redrawn")
+FILTERS = ("All cases", "To look at", "Kept", "Rejected")
+FILTER_STATES = {1: OPEN, 2: KEPT, 3: REJECTED}
+REASONS = ("not a heart", "mask and image differ", "image is poor", "too much like another", "not needed")
+COLORS = {OPEN: None, KEPT: (190, 230, 195), REJECTED: (240, 195, 195)}
+BATCH = 4
+"""Thumbnails a turn of the event loop."""
+
+
+class ReviewSection(Section):
+    """The cases of a set."""
+
+    def setup(self) -> None:
+        """Connect the widgets."""
+        ui = self.ui
+        self.cases: CaseSet | None = None
+        self._items: list[Any] = []
+        self._shown = -1
+        self._filling = False
+        ui.casesSelector.addAttribute("vtkMRMLSequenceBrowserNode", KIND)
+        for text in FILTERS:
+            ui.stateFilterComboBox.addItem(_(text))
+        for text in REASONS:
+            ui.whyComboBox.addItem(_(text))
+        ui.caseTable.setColumnCount(len(SHOWN_COLUMNS))
+        ui.caseTable.setHorizontalHeaderLabels([_(name) for name in SHOWN_COLUMNS])
+        ui.stateFilterComboBox.currentIndexChanged.connect(lambda index: self._filter())
+        ui.searchEdit.textChanged.connect(lambda text: self._filter())
+        ui.thumbnailList.currentRowChanged.connect(self._onThumbnail)
+        ui.caseTable.itemSelectionChanged.connect(self._onTable)
+        ui.keepButton.clicked.connect(lambda: self.judge(KEPT))
+        ui.rejectButton.clicked.connect(lambda: self.judge(REJECTED))
+        ui.previousButton.clicked.connect(lambda: self.step(-1))
+        ui.nextButton.clicked.connect(lambda: self.step(1))
+        ui.nearestButton.clicked.connect(self.findNearest)
+        ui.removeCasesButton.clicked.connect(self.removeCases)
+        ui.realDataEdit.currentPathChanged.connect(self._onRealData)
+        for keys, act in (
+            ("K", lambda: self.judge(KEPT)),
+            ("R", lambda: self.judge(REJECTED)),
+            ("Left", lambda: self.step(-1)),
+            ("Right", lambda: self.step(1)),
+        ):
+            self._shortcut(keys, act)
+        self._pictures = qt.QTimer()
+        self._pictures.setSingleShot(True)
+        self._pictures.timeout.connect(self._paint)
+        self._queue: list[int] = []
+
+    def _shortcut(self, keys: str, act: Any) -> None:
+        shortcut = qt.QShortcut(qt.QKeySequence(keys), self.ui.viewTabs)
+        shortcut.setContext(qt.Qt.WidgetWithChildrenShortcut)
+        shortcut.activated.connect(act)
+
+    def bind(self) -> None:
+        """Show the set of the settings."""
+        self.ui.realDataEdit.currentPath = self.parameters.realData
+        self._show(CaseSet.of(self.parameters.cases))
+
+    def _onRealData(self, path: str) -> None:
+        if self.panel.parameters is not None:
+            self.parameters.realData = path
+
+    # The list
+
+    def caseAdded(self, cases: CaseSet | None, number: int, show: bool = False) -> None:
+        """Take a new case into the list; the first of a set is shown at once."""
+        if cases is None:
+            return
+        if self.cases is None or self.cases.browser is not cases.browser:
+            self.parameters.cases = cases.browser
+            self._show(cases)
+        elif number == len(self._items):
+            self._addRow(number)
+            self._filter()
+        if show or number == 0:
+            self.goTo(number)
+        self._summarize()
+
+    def _show(self, cases: CaseSet | None) -> None:
+        self.cases, self._shown = cases, -1
+        self._filling = True
+        self.ui.thumbnailList.clear()
+        self.ui.caseTable.setSortingEnabled(False)
+        self.ui.caseTable.setRowCount(0)
+        self._items, self._queue = [], []
+        for number in range(cases.count if cases is not None else 0):
+            self._addRow(number)
+        self._filling = False
+        self.ui.caseTable.setSortingEnabled(True)
+        self._filter()
+        self._summarize()
+        if cases is not None and cases.count:
+            self.goTo(max(0, cases.current))
+
+    def _addRow(self, number: int) -> None:
+        filling, self._filling = self._filling, True
+        row = self.cases.row(number)
+        item = qt.QListWidgetItem(row["name"])
+        item.setData(qt.Qt.UserRole, number)
+        self.ui.thumbnailList.addItem(item)
+        self._items.append(item)
+        table = self.ui.caseTable
+        sorting = table.sortingEnabled
+        table.setSortingEnabled(False)
+        line = table.rowCount
+        table.setRowCount(line + 1)
+        for column in range(len(SHOWN_COLUMNS)):
+            cell = qt.QTableWidgetItem("")
+            cell.setData(qt.Qt.UserRole, number)
+            table.setItem(line, column, cell)
+        self._tell(number, line)
+        table.setSortingEnabled(sorting)
+        self._queue.append(number)
+        if not self._pictures.isActive():
+            self._pictures.start(0)
+        self._filling = filling
+
+    def _tell(self, number: int, line: int) -> None:
+        """Bring texts and colours of a case up to date."""
+        row = self.cases.row(number)
+        color = COLORS[row["state"]]
+        brush = qt.QBrush(qt.QColor(*color)) if color else qt.QBrush()
+        text = qt.QBrush(qt.QColor(0, 0, 0)) if color else qt.QBrush()
+        for column, name in enumerate(SHOWN_COLUMNS):
+            cell = self.ui.caseTable.item(line, column)
+            cell.setText(row[name])
+            cell.setBackground(brush)
+            cell.setForeground(text)
+        item = self._items[number]
+        item.setBackground(brush)
+        item.setForeground(text)
+        item.setText({KEPT: _("kept"), REJECTED: _("rejected")}.get(row["state"], ""))
+        about = (row["phase"], row["group"], row["level"] and _("level {v}").format(v=row["level"]), row["why"])
+        item.setToolTip(f"{row['name']}\n{', '.join(part for part in about if part)}")
+
+    def _lineOf(self, number: int) -> int:
+        table = self.ui.caseTable
+        return next(line for line in range(table.rowCount) if table.item(line, 0).data(qt.Qt.UserRole) == number)
+
+    def _paint(self) -> None:
+        """Make some of the thumbnails that are missing."""
+        for number in self._queue[:BATCH]:
+            if self.cases is not None and self.cases.alive and number < self.cases.count:
+                pixmap = qt.QPixmap()
+                pixmap.loadFromData(qt.QByteArray(png(thumbnail(*self.cases.stacks(number)))))
+                self._items[number].setIcon(qt.QIcon(pixmap))
+        del self._queue[:BATCH]
+        if self._queue:
+            self._pictures.start(0)
+
+    def _filter(self) -> None:
+        """List the cases that are asked for."""
+        if self.cases is None or not self.cases.alive:
+            return
+        state = FILTER_STATES.get(self.ui.stateFilterComboBox.currentIndex)
+        words = self.ui.searchEdit.text.lower().split()
+        table = self.ui.caseTable
+        for line in range(table.rowCount):
+            number = table.item(line, 0).data(qt.Qt.UserRole)
+            row = self.cases.row(number)
+            text = " ".join(row.values()).lower()
+            wanted = (state is None or row["state"] == state) and all(word in text for word in words)
+            table.setRowHidden(line, not wanted)
+            self._items[number].setHidden(not wanted)
+
+    def _summarize(self) -> None:
+        if self.cases is None or not self.cases.count:
+            self.panel.tell(self.ui.reviewLabel, _("No cases yet: make some under Generate or From my mask."))
+            return
+        states = self.cases.column("state")
+        self.panel.tell(
+            self.ui.reviewLabel,
+            _("{total} cases: {kept} kept, {rejected} rejected, {open} to look at.").format(
+                total=len(states), kept=states.count(KEPT), rejected=states.count(REJECTED), open=states.count(OPEN)
+            ),
+        )
+
+    # One case
+
+    def goTo(self, number: int) -> None:
+        """Show a case in the slice views."""
+        if self.cases is None or not self.cases.alive or not 0 <= number < self.cases.count:
+            return
+        first = self._shown < 0
+        self._shown = number
+        self.cases.show(number)
+        if first:
+            showCase(self.cases)
+            self._look()
+        self._filling = True
+        self.ui.thumbnailList.setCurrentRow(number)
+        self.ui.caseTable.selectRow(self._lineOf(number))
+        self._filling = False
+        self.panel.updateSoon()
+
+    def _onThumbnail(self, row: int) -> None:
+        if not self._filling and row >= 0:
+            self.goTo(row)
+
+    def _onTable(self) -> None:
+        cells = self.ui.caseTable.selectedItems()
+        if not self._filling and cells:
+            self.goTo(cells[0].data(qt.Qt.UserRole))
+
+    def step(self, by: int) -> bool:
+        """Go to the next or previous case that is listed; tells whether there is one."""
+        number = self._shown + by
+        while 0 <= number < len(self._items):
+            if not self._items[number].isHidden():
+                self.goTo(number)
+                return True
+            number += by
+        return False
+
+    def judge(self, state: str) -> None:
+        """Keep or reject the case that is shown, and go on to the next."""
+        if self.cases is None or not self.cases.alive or self._shown < 0:
+            return
+        number = self._shown
+        self.cases.judge(number, state, self.ui.whyComboBox.currentText if state == REJECTED else "")
+        self._tell(number, self._lineOf(number))
+        self._summarize()
+        self.step(1)
+        self._filter()
+        self.panel.updateSoon()
+
+    def _look(self) -> None:
+        """Show the mask as the settings say."""
+        if self.cases is None or not self.cases.alive or not self.cases.count:
+            return
+        mask = self.cases.shownNodes()[1]
+        display = mask.GetDisplayNode() if mask is not None else None
+        if display is not None:
+            p = self.parameters
+            display.SetPreferredDisplayRepresentationName2D(BINARY)
+            display.SetVisibility2DOutline(p.outline)
+            display.SetVisibility2DFill(p.fill)
+            display.SetOpacity(p.opacity)
+
+    # Beside a real one
+
+    def findNearest(self) -> None:
+        """Show the most similar real slice beside the case."""
+        self.panel.run(self.ui.nearestButton, self._startNearest, Callbacks(onResult=self._onNearest))
+
+    def _startNearest(self, callbacks: Callbacks, overrides: dict[str, Any]) -> Job:
+        return self.logic.nearest(self.cases, self._shown, self.parameters.realData, callbacks)
+
+    def _onNearest(self, job: Job, nearest: Nearest) -> None:
+        self.panel.tell(self.ui.nearestLabel, _("Right: {words}.").format(words=nearest.words))
+        showSideBySide(self.cases, nearest)
+
+    def removeCases(self) -> None:
+        """Remove the set from the scene, after a question."""
+        cases = self.cases
+        question = _("Remove {name} with its {count} cases from the scene? Files that were saved stay.")
+        if cases is not None and slicer.util.confirmOkCancelDisplay(
+            question.format(name=cases.name, count=cases.count)
+        ):
+            self.parameters.cases = None
+            self._show(None)
+            cases.remove()
+
+    def update(self, reason: str, busy: str) -> None:
+        """Enable what can be done."""
+        wanted = CaseSet.of(self.parameters.cases)
+        lost = self.cases is not None and not self.cases.alive
+        if lost or (wanted and wanted.browser) is not (self.cases and self.cases.browser):
+            self._show(wanted if wanted is not None and wanted.alive else None)
+        self._look()
+        none = "" if self.cases is not None and self._shown >= 0 else _("There is no case to look at.")
+        for button in (self.ui.keepButton, self.ui.rejectButton, self.ui.previousButton, self.ui.nextButton):
+            self.panel.allow(button, none)
+        noData = "" if self.parameters.realData else _("Choose a real data set first.")
+        self.panel.allow(self.ui.nearestButton, reason or none or noData)
+        self.panel.allow(self.ui.removeCasesButton, busy or none)
+
+    def cleanup(self) -> None:
+        """Stop painting."""
+        self._pictures.stop()
+        self._queue = []
