@@ -119,5 +119,5 @@ class CardiacDiffusionAugTest(ScriptedLoadableModuleTest):
         for test in selftest.TESTS:
             self.setUp()
             self.delayDisplay(test.__doc__)
-            test(self)
+            test()
         self.delayDisplay(_("All tests passed."))

@@ -17,7 +17,9 @@ STAMP=$VENV/.cardiac-setup
 TORCH=torch==2.13.0
 
 # Packages of Debian that the tests need beyond those found here; each is installed with --dev if dpkg lacks it.
-DEV_SYSTEM_PACKAGES=()
+# All are for the stand-in of Slicer: what Qt and VTK draw with, off screen. libglib2.0-bin is there for the library that
+# it brings along, whose own name differs between releases.
+DEV_SYSTEM_PACKAGES=(libegl1 libgl1 libxkbcommon0 libdbus-1-3 libfontconfig1 libglib2.0-bin fonts-dejavu-core)
 
 say() { echo "setup: $*"; }
 

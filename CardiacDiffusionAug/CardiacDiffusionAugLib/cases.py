@@ -199,7 +199,8 @@ class CaseSet:
         folder = hierarchy.GetItemParent(itemOf(self.browser)) if slicer.mrmlScene.IsNodePresent(self.browser) else 0
         shown = self.shownNodes()
         nodes = [node for node in (self.browser, *shown, self.images, self.masks, self.table) if node is not None]
-        for node in (*nodes, *(own for node in nodes for own in _ownNodes(node))):
+        theirs = [own for node in nodes for own in _ownNodes(node)]
+        for node in (*nodes, *theirs):
             if slicer.mrmlScene.IsNodePresent(node):
                 slicer.mrmlScene.RemoveNode(node)
         if folder and folder != hierarchy.GetSceneItemID():

@@ -14,7 +14,7 @@ from vtk.util.numpy_support import vtk_to_numpy
 from cardiac_diffusion_aug.errors import CardiacError
 from cardiac_diffusion_aug.labels import LV, MYO, RV, STRUCTURES, value_of_name
 
-from .scene import BINARY, ijkToRas, stackOf
+from .scene import BINARY, LPS_TO_RAS, ijkToRas, stackOf, toWorld
 
 PAINT_ORDER = (RV, MYO, LV)
 """Where segments overlap the last one wins: a filled epicardium keeps its cavity."""
@@ -137,8 +137,10 @@ def _fromSegmentation(
             raise CardiacError(f"{node.GetName()} cannot be turned into a label map; draw it on a volume.")
     geometry = _geometry(node, reference)
     frame = sitk.Image(*_frame(geometry))
+    place = toWorld(node)
     wanted = {
-        value: [_onGeometry(segmentation.GetSegment(key), geometry) for key in own] for value, own in keys.items()
+        value: [_onGeometry(segmentation.GetSegment(key), geometry, place) for key in own]
+        for value, own in keys.items()
     }
     _placeLike(frame, geometry)
     return _painted(frame, wanted, node)
@@ -163,14 +165,20 @@ def _geometry(
     return geometry
 
 
-def _onGeometry(segment: slicer.vtkSegment, geometry: slicer.vtkOrientedImageData) -> np.ndarray:
-    """Whether each voxel of a grid is in a segment."""
+def _onGeometry(
+    segment: slicer.vtkSegment, geometry: slicer.vtkOrientedImageData, place: vtk.vtkMatrix4x4
+) -> np.ndarray:
+    """Whether each voxel of a grid in the world is in a segment, whose own coordinates are moved by a matrix."""
     layer = segment.GetRepresentation(BINARY)
     shape = geometry.GetDimensions()[::-1]
     if layer is None or layer.IsEmpty():
         return np.zeros(shape, bool)
-    resampled = slicer.vtkOrientedImageData()
-    slicer.vtkOrientedImageDataResample.ResampleOrientedImageToReferenceOrientedImage(layer, geometry, resampled)
+    moved, resampled, matrix = slicer.vtkOrientedImageData(), slicer.vtkOrientedImageData(), vtk.vtkMatrix4x4()
+    moved.ShallowCopy(layer)
+    layer.GetImageToWorldMatrix(matrix)
+    vtk.vtkMatrix4x4.Multiply4x4(place, matrix, matrix)
+    moved.SetGeometryFromImageToWorldMatrix(matrix)
+    slicer.vtkOrientedImageDataResample.ResampleOrientedImageToReferenceOrientedImage(moved, geometry, resampled)
     return vtk_to_numpy(resampled.GetPointData().GetScalars()).reshape(shape) == segment.GetLabelValue()
 
 
@@ -181,14 +189,13 @@ def _frame(geometry: slicer.vtkOrientedImageData) -> tuple[tuple[int, int, int],
 def _placeLike(stack: sitk.Image, geometry: slicer.vtkOrientedImageData) -> None:
     matrix = vtk.vtkMatrix4x4()
     geometry.GetImageToWorldMatrix(matrix)
-    toLps = np.diag([-1.0, -1.0, 1.0])
     columns = np.array([[matrix.GetElement(r, c) for c in range(4)] for r in range(3)])
     # The extent of a union of segments need not begin at 0.
     origin = columns[:, 3] + columns[:, :3] @ np.array(geometry.GetExtent()[::2])
     spacing = np.linalg.norm(columns[:, :3], axis=0)
     stack.SetSpacing(spacing.tolist())
-    stack.SetDirection((toLps @ (columns[:, :3] / spacing)).ravel().tolist())
-    stack.SetOrigin((toLps @ origin).tolist())
+    stack.SetDirection((LPS_TO_RAS @ (columns[:, :3] / spacing)).ravel().tolist())
+    stack.SetOrigin((LPS_TO_RAS @ origin).tolist())
 
 
 def _painted(frame: sitk.Image, wanted: Mapping[int, list[np.ndarray]], node: slicer.vtkMRMLNode) -> DrawnMask:

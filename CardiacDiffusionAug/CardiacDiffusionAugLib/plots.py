@@ -55,7 +55,7 @@ def _newChart(
     colors: Mapping[str, tuple[int, int, int]],
 ) -> tuple[slicer.vtkMRMLPlotChartNode, slicer.vtkMRMLTableNode]:
     scene = slicer.mrmlScene
-    table = scene.AddNewNodeByClass("vtkMRMLTableNode", title)
+    table = scene.AddNewNodeByClass("vtkMRMLTableNode", f"{title} table")
     chart = scene.AddNewNodeByClass("vtkMRMLPlotChartNode", title)
     chart.SetTitle(title)
     chart.SetXAxisTitle(xName)

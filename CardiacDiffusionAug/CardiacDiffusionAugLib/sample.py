@@ -1,4 +1,4 @@
-"""Sample data for the Sample Data module: a made stack with its mask, shipped with the module, nothing is downloaded."""
+"""Data for the Sample Data module: a made stack with its mask, shipped with the module, without a download."""
 
 from __future__ import annotations
 

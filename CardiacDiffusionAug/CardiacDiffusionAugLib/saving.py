@@ -15,6 +15,8 @@ from .cases import KEPT, REJECTED, CaseSet
 from .pictures import contactSheet
 
 JOB = "slicer-save"
+FACTS = ("phase", "group", "level", "seed", "case", "variation", "model", "checks")
+"""Columns of the table that the manifest has too."""
 
 
 class Format(enum.Enum):

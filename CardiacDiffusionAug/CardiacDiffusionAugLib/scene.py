@@ -11,6 +11,7 @@ import slicer
 import vtk
 from vtk.util.numpy_support import numpy_to_vtk
 
+from cardiac_diffusion_aug.errors import CardiacError
 from cardiac_diffusion_aug.labels import STRUCTURES, Structure
 
 TERMINOLOGY = "CardiacDiffusionAug short axis"
@@ -91,17 +92,28 @@ def stackOf(node: slicer.vtkMRMLVolumeNode) -> sitk.Image:
     stack = sitk.GetImageFromArray(array)
     matrix = vtk.vtkMatrix4x4()
     node.GetIJKToRASMatrix(matrix)
-    parent = node.GetParentTransformNode()
-    if parent is not None and parent.IsTransformToWorldLinear():
-        toWorld = vtk.vtkMatrix4x4()
-        parent.GetMatrixTransformToWorld(toWorld)
-        vtk.vtkMatrix4x4.Multiply4x4(toWorld, matrix, matrix)
+    vtk.vtkMatrix4x4.Multiply4x4(toWorld(node), matrix, matrix)
     columns = np.array([[matrix.GetElement(r, c) for c in range(4)] for r in range(3)])
     spacing = np.linalg.norm(columns[:, :3], axis=0)
     stack.SetSpacing(spacing.tolist())
     stack.SetDirection((LPS_TO_RAS @ (columns[:, :3] / spacing)).ravel().tolist())
     stack.SetOrigin((LPS_TO_RAS @ columns[:, 3]).tolist())
     return stack
+
+
+def toWorld(node: slicer.vtkMRMLTransformableNode) -> vtk.vtkMatrix4x4:
+    """From a node's own coordinates to those of the world.
+
+    Raises:
+        CardiacError: it is bent, not only moved.
+    """
+    matrix = vtk.vtkMatrix4x4()
+    parent = node.GetParentTransformNode()
+    if parent is not None:
+        if not parent.IsTransformToWorldLinear():
+            raise CardiacError(f"{node.GetName()} is under a warping transform; harden the transform first.")
+        parent.GetMatrixTransformToWorld(matrix)
+    return matrix
 
 
 def segmentationNode(mask: sitk.Image) -> slicer.vtkMRMLSegmentationNode:

@@ -17,6 +17,7 @@ from cardiac_diffusion_aug.measurements import MYOCARDIAL_DENSITY, Frame, Functi
 
 from .files import writeMetaImage
 from .plots import showCurves
+from .saving import fileName
 from .scene import addSegmentationNode, nodesOfClass, placeBeside, segmentationNode
 from .tasks import Tasks, removedOnError
 from .worker import Callbacks, Job
@@ -72,7 +73,8 @@ def startSegmenting(
     found = Found()
     folder = tasks.newFolder()
     with removedOnError(folder):
-        path = folder / "scan.mha"
+        # The name comes back in what the engine says of the scan.
+        path = folder / f"{fileName(node.GetName())}.mha"
 
         def load(job: Job, made: dict[str, Any]) -> Iterator[None]:
             found.warning = made["warning"]
@@ -146,7 +148,7 @@ def _measure(found: Found, node: slicer.vtkMRMLNode, measured: list[Frame]) -> N
     if function is None:
         volumes = measured[0].volumes
         found.values = {**volumes, "mass": volumes["MYO"] * MYOCARDIAL_DENSITY}
-        rows = [(f"{s.name} volume", volumes[s.key], "ml") for s in STRUCTURES]
+        rows = [(f"{s.key} volume", volumes[s.key], "ml") for s in STRUCTURES]
     else:
         found.values = {**function.values, "mass": function.mass}
         rows = list(_rows(function))

@@ -379,8 +379,8 @@ class Worker:
             )
         return (
             "crashed",
-            f"The worker process ended unexpectedly (code {code}), most often because memory ran out; cases made so far "
-            "are kept. Try fewer at once, or the CPU.",
+            f"The worker process ended unexpectedly (code {code}), most often because memory ran out; what was made so "
+            "far is kept. Try fewer at once, or the CPU.",
         )
 
     def _lose(self, code: str, message: str) -> None:

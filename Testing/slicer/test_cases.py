@@ -74,19 +74,11 @@ def test_segments_carry_names_colours_and_closed_terms(scene: object) -> None:
         entry = slicer.vtkSlicerTerminologyEntry()
         assert logic.DeserializeTerminologyEntry(str(tag), entry)
         assert entry.GetTypeObject().GetCodeValue() == structure.snomed_ct
-        found = slicer.vtkSlicerTerminologyType()
-        category = slicer.vtkSlicerTerminologyCategory()
-        assert logic.GetCategoryInTerminology(
-            entry.GetTerminologyContextName(),
-            slicer.vtkSlicerTerminologiesModuleLogic.CodeIdentifier("SCT", "123037004"),
-            category,
-        )
-        assert logic.GetTypeInTerminologyCategory(
-            entry.GetTerminologyContextName(),
-            category,
-            slicer.vtkSlicerTerminologiesModuleLogic.CodeIdentifier("SCT", structure.snomed_ct),
-            found,
-        ), f"{structure.name} is not in the terminology that is shipped"
+        found = slicer.vtkSlicerTerminologyEntry()
+        assert logic.FindTypeInTerminologyBy3dSlicerLabel(entry.GetTerminologyContextName(), structure.name, found)
+        assert found.GetTypeObject().GetCodeValue() == structure.snomed_ct
+        assert found.GetTypeObject().GetRecommendedDisplayRGBValue() == structure.color
+        assert found.GetCategoryObject().GetCodeValue() == entry.GetCategoryObject().GetCodeValue() == "123037004"
 
 
 def test_all_nodes_lie_in_one_folder_and_have_names_for_people(scene: object) -> None:

@@ -95,7 +95,7 @@ def test_a_filled_epicardium_keeps_its_cavity(drawn: tuple) -> None:
     volume, segmentation, labels = drawn
     filled = sitk.GetImageFromArray(np.where(labels == 1, 2, 0).astype(np.uint8))
     filled.CopyInformation(stackOf(volume))
-    # A second myocardium over the cavity, in a layer of its own, as the Segment Editor makes it when overlap is allowed.
+    # A second myocardium over the cavity, in a layer of its own, as where the Segment Editor allows overlap.
     other = addSegmentationNode(filled, "other", volume).GetSegmentation()
     segmentation.GetSegmentation().CopySegmentFromSegmentation(other, "MYO")
     names = [part.key for part in partsOf(segmentation)]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import slicer
+import vtk
 from slicer.i18n import tr as _
 
 import qt
@@ -17,7 +18,8 @@ from ..views import showCase, showSideBySide
 from ..worker import Callbacks, Job
 from .section import Section
 
-SHOWN_COLUMNS = ("name", "phase", "group", "level", "checks", "adherence", "state", "why", "redrawn")
+SHOWN_COLUMNS = ("name", "state", "phase", "group", "level", "adherence", "why", "checks", "redrawn")
+ROW_HEIGHT = 22
 FILTERS = ("All cases", "To look at", "Kept", "Rejected")
 FILTER_STATES = {1: OPEN, 2: KEPT, 3: REJECTED}
 REASONS = ("not a heart", "mask and image differ", "image is poor", "too much like another", "not needed")
@@ -36,6 +38,9 @@ class ReviewSection(Section):
         self._items: list[Any] = []
         self._shown = -1
         self._filling = False
+        self._states: list[str] = []
+        self._table: Any = None
+        self._tag: int | None = None
         ui.casesSelector.addAttribute("vtkMRMLSequenceBrowserNode", KIND)
         for text in FILTERS:
             ui.stateFilterComboBox.addItem(_(text))
@@ -43,6 +48,7 @@ class ReviewSection(Section):
             ui.whyComboBox.addItem(_(text))
         ui.caseTable.setColumnCount(len(SHOWN_COLUMNS))
         ui.caseTable.setHorizontalHeaderLabels([_(name) for name in SHOWN_COLUMNS])
+        ui.caseTable.verticalHeader().setDefaultSectionSize(ROW_HEIGHT)
         ui.stateFilterComboBox.currentIndexChanged.connect(lambda index: self._filter())
         ui.searchEdit.textChanged.connect(lambda text: self._filter())
         ui.thumbnailList.currentRowChanged.connect(self._onThumbnail)
@@ -54,22 +60,22 @@ class ReviewSection(Section):
         ui.nearestButton.clicked.connect(self.findNearest)
         ui.removeCasesButton.clicked.connect(self.removeCases)
         ui.realDataEdit.currentPathChanged.connect(self._onRealData)
-        for keys, act in (
-            ("K", lambda: self.judge(KEPT)),
-            ("R", lambda: self.judge(REJECTED)),
-            ("Left", lambda: self.step(-1)),
-            ("Right", lambda: self.step(1)),
-        ):
-            self._shortcut(keys, act)
+        self.shortcuts = {
+            "K": self._shortcut("K", lambda: self.judge(KEPT)),
+            "R": self._shortcut("R", lambda: self.judge(REJECTED)),
+            "Left": self._shortcut("Left", lambda: self.step(-1)),
+            "Right": self._shortcut("Right", lambda: self.step(1)),
+        }
         self._pictures = qt.QTimer()
         self._pictures.setSingleShot(True)
         self._pictures.timeout.connect(self._paint)
         self._queue: list[int] = []
 
-    def _shortcut(self, keys: str, act: Any) -> None:
+    def _shortcut(self, keys: str, act: Any) -> Any:
         shortcut = qt.QShortcut(qt.QKeySequence(keys), self.ui.viewTabs)
         shortcut.setContext(qt.Qt.WidgetWithChildrenShortcut)
         shortcut.activated.connect(act)
+        return shortcut
 
     def bind(self) -> None:
         """Show the set of the settings."""
@@ -96,17 +102,27 @@ class ReviewSection(Section):
             self.goTo(number)
         self._summarize()
 
+    def _observe(self, table: Any) -> None:
+        """Notice what is kept or rejected elsewhere, such as in the Python console."""
+        if self._tag is not None:
+            self._table.RemoveObserver(self._tag)
+        self._table, self._tag = table, None
+        if table is not None:
+            self._tag = table.AddObserver(vtk.vtkCommand.ModifiedEvent, lambda *event: self.panel.updateSoon())
+
     def _show(self, cases: CaseSet | None) -> None:
+        self._observe(cases.table if cases is not None else None)
         self.cases, self._shown = cases, -1
         self._filling = True
         self.ui.thumbnailList.clear()
         self.ui.caseTable.setSortingEnabled(False)
         self.ui.caseTable.setRowCount(0)
-        self._items, self._queue = [], []
+        self._items, self._queue, self._states = [], [], []
         for number in range(cases.count if cases is not None else 0):
             self._addRow(number)
         self._filling = False
         self.ui.caseTable.setSortingEnabled(True)
+        self.ui.caseTable.resizeColumnsToContents()
         self._filter()
         self._summarize()
         if cases is not None and cases.count:
@@ -128,6 +144,7 @@ class ReviewSection(Section):
             cell = qt.QTableWidgetItem("")
             cell.setData(qt.Qt.UserRole, number)
             table.setItem(line, column, cell)
+        self._states.append(row["state"])
         self._tell(number, line)
         table.setSortingEnabled(sorting)
         self._queue.append(number)
@@ -236,13 +253,19 @@ class ReviewSection(Section):
         """Keep or reject the case that is shown, and go on to the next."""
         if self.cases is None or not self.cases.alive or self._shown < 0:
             return
-        number = self._shown
-        self.cases.judge(number, state, self.ui.whyComboBox.currentText if state == REJECTED else "")
-        self._tell(number, self._lineOf(number))
-        self._summarize()
+        self.cases.judge(self._shown, state, self.ui.whyComboBox.currentText if state == REJECTED else "")
+        self._followStates()
         self.step(1)
         self._filter()
-        self.panel.updateSoon()
+
+    def _followStates(self) -> None:
+        """Show what was kept and rejected since, here or elsewhere."""
+        states = self.cases.column("state")
+        for number, (old, new) in enumerate(zip(self._states, states, strict=False)):
+            if old != new:
+                self._states[number] = new
+                self._tell(number, self._lineOf(number))
+        self._summarize()
 
     def _look(self) -> None:
         """Show the mask as the settings say."""
@@ -287,6 +310,8 @@ class ReviewSection(Section):
         lost = self.cases is not None and not self.cases.alive
         if lost or (wanted and wanted.browser) is not (self.cases and self.cases.browser):
             self._show(wanted if wanted is not None and wanted.alive else None)
+        if self.cases is not None and self.cases.alive:
+            self._followStates()
         self._look()
         none = "" if self.cases is not None and self._shown >= 0 else _("There is no case to look at.")
         for button in (self.ui.keepButton, self.ui.rejectButton, self.ui.previousButton, self.ui.nextButton):
@@ -296,6 +321,7 @@ class ReviewSection(Section):
         self.panel.allow(self.ui.removeCasesButton, busy or none)
 
     def cleanup(self) -> None:
-        """Stop painting."""
+        """Stop painting and observing."""
+        self._observe(None)
         self._pictures.stop()
         self._queue = []

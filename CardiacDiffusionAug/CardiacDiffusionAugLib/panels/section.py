@@ -61,7 +61,12 @@ def fillTable(table: Any, rows: Sequence[Sequence[str]]) -> None:
 
 def fitTable(table: Any) -> None:
     """Make a table as high as its rows."""
+    table.wordWrap = False
     table.resizeRowsToContents()
-    rows = sum(table.rowHeight(line) for line in range(table.rowCount))
-    table.setFixedHeight(table.horizontalHeader().height + rows + 2 * table.frameWidth)
+    header = table.horizontalHeader()
+    header.setSectionResizeMode(qt.QHeaderView.Stretch)
+    header.setSectionResizeMode(0, qt.QHeaderView.ResizeToContents)
+    # One row more for the heading, whose height is not known before it is shown.
+    rows = sum(table.rowHeight(line) for line in (0, *range(table.rowCount)))
+    table.setFixedHeight(rows + 2 * table.frameWidth)
     table.visible = table.rowCount > 0

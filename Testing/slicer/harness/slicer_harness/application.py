@@ -33,6 +33,12 @@ DARK = {
 }
 
 
+def _print_message(kind: QtCore.QtMsgType, context: Any, message: str) -> None:
+    """Print what Qt warns of, but for a sentence that the off-screen platform says of every window."""
+    if "propagateSizeHints" not in message:
+        print(f"Qt: {message}", file=sys.stderr)
+
+
 class ModuleManager(QtCore.QObject):
     """Knows the modules, and tells when one is unloaded."""
 
@@ -89,7 +95,8 @@ class LayoutManager(QtCore.QObject):
 
     def __init__(self) -> None:
         super().__init__()
-        self._layout, self._widgets = 0, {}
+        self._layout = 0
+        self._widgets: dict[str, SliceWidget] = {}
 
     def setLogics(self, logics: dict[str, Any]) -> None:
         self._widgets = {name: SliceWidget(logic) for name, logic in logics.items()}
@@ -118,6 +125,7 @@ class Application(QtWidgets.QApplication):
     startupCompleted = QtCore.Signal()
 
     def __init__(self) -> None:
+        QtCore.qInstallMessageHandler(_print_message)
         super().__init__([sys.argv[0]])
         self._folder = tempfile.TemporaryDirectory(prefix="SlicerHarness-", ignore_cleanup_errors=True)
         self.setOrganizationName("NA-MIC")
@@ -134,6 +142,8 @@ class Application(QtWidgets.QApplication):
         self._environment = QtCore.QProcessEnvironment.systemEnvironment()
         self._module_manager, self._layout_manager = ModuleManager(), LayoutManager()
         self._application_logic: Any = None
+        self.keptAlive: tuple[Any, ...] = ()
+        """Objects of MRML that nothing else refers to."""
         self.testing = False
         """Slicer's own test runs set it, and then errors are not shown; False shows what a user sees."""
 
@@ -152,11 +162,11 @@ class Application(QtWidgets.QApplication):
     def setDark(self, dark: bool) -> None:
         """Dark or light colours."""
         palette = QtGui.QPalette(self._palette)
-        disabled = QtGui.QPalette.ColorGroup.Disabled
+        disabled, roles = QtGui.QPalette.ColorGroup.Disabled, QtGui.QPalette.ColorRole
         for role, color in DARK.items() if dark else ():
             palette.setColor(role, QtGui.QColor(color))
-        for role in ("WindowText", "Text", "ButtonText") if dark else ():
-            palette.setColor(disabled, getattr(QtGui.QPalette.ColorRole, role), QtGui.QColor("#7f7f7f"))
+        for role in (roles.WindowText, roles.Text, roles.ButtonText) if dark else ():
+            palette.setColor(disabled, role, QtGui.QColor("#7f7f7f"))
         self.setPalette(palette)
 
     def settings(self) -> QtCore.QSettings:

@@ -330,7 +330,8 @@ class ctkPathLineEdit(QtWidgets.QWidget):
     def __init__(self, parent: QtWidgets.QWidget | None = None) -> None:
         super().__init__(parent)
         self._filters = int(self.Filter.Files)
-        self._label, self._setting, self._names, self._valid = "", "", [], False
+        self._label, self._setting, self._valid = "", "", False
+        self._names: list[str] = []
         self._combo = QtWidgets.QComboBox(self)
         self._combo.setEditable(True)
         self._combo.setInsertPolicy(QtWidgets.QComboBox.InsertPolicy.NoInsert)

@@ -47,7 +47,8 @@ class qSlicerScriptedLoadableModuleWidget(qMRMLWidget):
         super().__init__()
         QtWidgets.QVBoxLayout(self)
         self.setObjectName(f"qSlicer{name}ModuleWidget")
-        self._name, self._self = name, None
+        self._name = name
+        self._self: Any = None
         self.setMRMLScene(slicer.mrmlScene)
 
     def self(self) -> Any:
@@ -89,7 +90,8 @@ def load_module(path: str | Path, open_it: bool = True) -> Any:
     if str(path.parent) not in sys.path:
         sys.path.insert(0, str(path.parent))
     spec = importlib.util.spec_from_file_location(name, path)
-    assert spec is not None and spec.loader is not None
+    assert spec is not None
+    assert spec.loader is not None
     code = importlib.util.module_from_spec(spec)
     sys.modules[name] = code
     spec.loader.exec_module(code)

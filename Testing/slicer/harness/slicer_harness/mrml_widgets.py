@@ -45,17 +45,17 @@ class _SceneObserver:
         self._tags: list[tuple[Any, int]] = []
 
     def observe(self, subject: Any, event: Any, method: str) -> None:
-        self._tags.append((subject, subject.AddObserver(event, lambda *arguments: self._call(method))))
+        self._tags.append((subject, subject.AddObserver(event, lambda caller, name: self._call(method, caller))))
 
     def clear(self) -> None:
         for subject, tag in self._tags:
             subject.RemoveObserver(tag)
         self._tags.clear()
 
-    def _call(self, method: str) -> None:
+    def _call(self, method: str, caller: Any) -> None:
         widget = self._widget()
         if widget is not None and shiboken6.isValid(widget):
-            getattr(widget, method)()
+            getattr(widget, method)(caller)
 
 
 class qMRMLNodeComboBox(QtWidgets.QWidget):
@@ -115,10 +115,22 @@ class qMRMLNodeComboBox(QtWidgets.QWidget):
 
     def nodes(self) -> list[Any]:
         """Nodes that can be chosen, in the order of the scene."""
+        return [node for node in self._typed_nodes() if self._accepts(node)]
+
+    def _typed_nodes(self) -> list[Any]:
+        """Nodes of the wanted types, hidden ones too; VTK looks for them, as Python would take too long."""
         if self._scene is None:
             return []
-        every = [self._scene.GetNthNode(i) for i in range(self._scene.GetNumberOfNodes())]
-        return [node for node in every if self._accepts(node)]
+        found: dict[str, Any] = {}
+        for kind in self._types:
+            nodes = self._scene.GetNodesByClass(kind)
+            nodes.UnRegister(None)
+            for i in range(nodes.GetNumberOfItems()):
+                node = nodes.GetItemAsObject(i)
+                if self._of_types(node):
+                    found[node.GetID()] = node
+        every = self._scene.GetNodes()
+        return sorted(found.values(), key=every.IndexOfFirstOccurence) if len(self._types) > 1 else list(found.values())
 
     def nodeCount(self) -> int:
         return len(self.nodes())
@@ -134,14 +146,14 @@ class qMRMLNodeComboBox(QtWidgets.QWidget):
         return any(name == each or (self._children and node.IsA(each)) for each in self._types)
 
     def _accepts(self, node: Any) -> bool:
-        if not self._of_types(node) or (node.GetHideFromEditors() and not self._show_hidden):
+        if node.GetHideFromEditors() and not self._show_hidden:
             return False
         for (kind, name), wanted in self._attributes.items():
             if node.IsA(kind) and (node.GetAttribute(name) is None or wanted not in (None, node.GetAttribute(name))):
                 return False
         return True
 
-    def _refill(self) -> None:
+    def _refill(self, caller: Any = None) -> None:
         """Bring the list up to date; a scene that is opened or closed is followed at its end."""
         if self._scene is not None and self._scene.IsBatchProcessing():
             return
@@ -174,10 +186,8 @@ class qMRMLNodeComboBox(QtWidgets.QWidget):
             self._combo.addItem(node.GetName() or "")
             self._combo.setItemData(self._combo.count - 1, node.GetID(), NODE_ROLE)
         if self._scene is not None:
-            for i in range(self._scene.GetNumberOfNodes()):
-                node = self._scene.GetNthNode(i)
-                if self._of_types(node):
-                    self._node_observer.observe(node, vtk.vtkCommand.ModifiedEvent, "_follow_nodes")
+            for node in self._typed_nodes():
+                self._node_observer.observe(node, vtk.vtkCommand.ModifiedEvent, "_follow_node")
             self._fill_actions(label)
 
     def _fill_actions(self, label: str) -> None:
@@ -197,12 +207,13 @@ class qMRMLNodeComboBox(QtWidgets.QWidget):
     def _label(self, kind: str) -> str:
         return (self._scene.GetTypeDisplayNameByClassName(kind) if self._scene is not None else "") or "node"
 
-    def _follow_nodes(self) -> None:
+    def _follow_node(self, node: Any) -> None:
         """A node has changed: its name, or whether it is offered at all."""
-        shown = [(self._combo.itemData(i, NODE_ROLE), self._combo.itemText(i)) for i in range(self._combo.count)]
-        now = [(node.GetID(), node.GetName() or "") for node in self.nodes()]
-        if [pair for pair in shown if pair[0]] != now:
+        row = self._row(node.GetID() or "")
+        if self._accepts(node) != (row >= 0):
             self._refill()
+        elif row >= 0 and self._combo.itemText(row) != (node.GetName() or ""):
+            self._combo.setItemText(row, node.GetName() or "")
 
     # The chosen node
 
@@ -319,7 +330,7 @@ class qMRMLNodeComboBox(QtWidgets.QWidget):
         self._hidden_types = [types] if isinstance(types, str) else list(types)
         self._refill()
 
-    def _setter(name: str) -> Any:  # type: ignore[misc]
+    def _setter(name: str) -> Any:
         def set_value(self: Any, value: Any) -> None:
             setattr(self, name, value)
             self._refill()

@@ -87,7 +87,7 @@ def unknown_attributes(widget: Any) -> list[str]:
         for each in (widget, *widget.findChildren(QtCore.QObject))
         if type(each).__module__.startswith(("PySide6.", "slicer_harness."))
         for name, value in vars(each).items()
-        if not name.startswith("_") and not isinstance(value, QtCore.SignalInstance)
+        if not name.startswith("_") and not isinstance(value, (QtCore.SignalInstance, QtCore.QObject))
     ]
 
 

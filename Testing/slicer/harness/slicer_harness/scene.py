@@ -40,31 +40,32 @@ class Module:
     Args:
         name: as in Slicer.
         logic: of the module.
-        widget: what `widgetRepresentation` gives.
     """
 
-    def __init__(self, name: str, logic: Any, widget: Any = None) -> None:
+    def __init__(self, name: str, logic: Any) -> None:
         self.name, self.title, self.path = name, name, ""
-        self._logic, self._widget = logic, widget
+        self._logic = logic
 
     def logic(self) -> Any:
         return self._logic
 
-    def widgetRepresentation(self) -> Any:
-        return self._widget
+    def widgetRepresentation(self) -> None:
+        return None
 
 
-class SequencesWidget:
-    """Stand-in for the panel of Sequences: remembers which browser the tool bar shows."""
+class SequencesModule(Module):
+    """Sequences, which remembers the browsers that its tool bar would show."""
 
-    def __init__(self) -> None:
+    def __init__(self, name: str, logic: Any) -> None:
+        super().__init__(name, logic)
         self.toolBarBrowsers: list[Any] = []
-
-    def setActiveBrowserNode(self, node: Any) -> None:
-        self.toolBarBrowsers.append(node)
 
     def setToolBarActiveBrowserNode(self, node: Any) -> None:
         self.toolBarBrowsers.append(node)
+
+    def showSequenceBrowser(self, node: Any) -> bool:
+        self.toolBarBrowsers.append(node)
+        return True
 
 
 def build_scene(app: Application) -> Any:
@@ -94,8 +95,8 @@ def _build_scene(app: Application) -> Any:
     logic.SetViewLogics(vtk.vtkCollection())
     app.setApplicationLogic(logic)
     app.layoutManager().setLogics(slices)
-    widgets = {"sequences": SequencesWidget()}
-    modules = {name: Module(MODULE_NAMES[name], each, widgets.get(name)) for name, each in logics.items()}
+    modules = {name: Module(MODULE_NAMES[name], each) for name, each in logics.items()}
+    modules["sequences"] = SequencesModule("Sequences", logics["sequences"])
     for name, module in modules.items():
         app.moduleManager().add(name, module)
     slicer.mrmlScene = scene
@@ -132,5 +133,10 @@ def _slice_logics(scene: Any, application_logic: Any) -> dict[str, Any]:
 
 
 def clear_scene() -> None:
-    """Close the scene as the application does; the slice views stay."""
+    """Close the scene; the slice views stay.
+
+    Parameter nodes go as well, which Slicer keeps and resets: no test is to find what another has set.
+    """
     slicer.mrmlScene.Clear(False)
+    for node in slicer.util.getNodesByClass("vtkMRMLScriptedModuleNode"):
+        slicer.mrmlScene.RemoveNode(node)

@@ -18,7 +18,8 @@ def set_environment() -> None:
     """Variables that must be set before Qt and VTK are imported: no window appears."""
     os.environ.setdefault("QT_QPA_PLATFORM", "offscreen")
     os.environ.setdefault("PYSIDE6_OPTION_PYTHON_ENUM", "2")
-    os.environ.setdefault("VTK_DEFAULT_OPENGL_WINDOW", "vtkEGLRenderWindow")
+    if sys.platform == "linux":
+        os.environ.setdefault("VTK_DEFAULT_OPENGL_WINDOW", "vtkEGLRenderWindow")
 
 
 def missing_requirement() -> str:
