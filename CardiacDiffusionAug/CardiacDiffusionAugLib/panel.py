@@ -49,6 +49,7 @@ class Panel:
         self._again: tuple[Any, Starter, Callbacks] | None = None
         self._begun = 0.0
         self._tips: dict[Any, str] = {}
+        self._missing: list[str] = []
         self._observedScene = slicer.mrmlScene
         self._sceneTags: list[int] = []
         self._update = qt.QTimer()
@@ -84,7 +85,7 @@ class Panel:
             self._sceneTags.append(self._observedScene.AddObserver(event, self._onSceneChanged))
         for section in self.sections:
             section.setup()
-        self.update()
+        self.lookForPackages()
 
     def cleanup(self) -> None:
         """Let go of everything; the worker ends."""
@@ -222,12 +223,8 @@ class Panel:
         """Enable what can be done, and say of the rest why it cannot."""
         if self.parameters is None:
             return
-        missing = dependencies.missingPackages()
-        self.ui.setupFrame.visible = bool(missing)
-        if missing:
-            self.ui.setupLabel.setText(_("Not installed yet: {names}.").format(names=", ".join(missing)))
         busy = _("A job is running; wait for it, or cancel it.") if self.job is not None else ""
-        reason = busy or (_("Install what is missing first, at the top.") if missing else "")
+        reason = busy or (_("Install what is missing first, at the top.") if self._missing else "")
         for section in self.sections:
             section.update(reason, busy)
 
@@ -237,13 +234,20 @@ class Panel:
         widget.enabled = not reason
         widget.toolTip = f"{own}\n{reason}" if reason else own
 
+    def lookForPackages(self) -> None:
+        """See whether all is installed; not at each update, for it takes a while."""
+        self._missing = dependencies.missingPackages()
+        self.ui.setupFrame.visible = bool(self._missing)
+        self.ui.setupLabel.setText(_("Not installed yet: {names}.").format(names=", ".join(self._missing)))
+        self.updateSoon()
+
     def _install(self) -> None:
         try:
             dependencies.install()
         except CardiacError as error:
             self._log(str(error))
             slicer.util.errorDisplay(str(error))
-        self.update()
+        self.lookForPackages()
 
     # Log
 

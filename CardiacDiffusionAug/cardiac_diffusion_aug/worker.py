@@ -50,6 +50,7 @@ from .jobs import JOBS, Context
 from .jobs.base import explained
 
 GRACE_SECONDS = 5.0
+WORKER_NICENESS = 5
 PROGRESS_SECONDS = 0.05
 CLOSED = object()
 log = logging.getLogger(__name__)
@@ -130,6 +131,7 @@ class WorkerContext(Context):
 
 def serve() -> int:
     """Answer requests until standard input ends, and return the exit code."""
+    _stand_back()
     channel = Channel(_take_standard_output())
     context = WorkerContext(channel)
     requests: queue.Queue[Any] = queue.Queue()
@@ -142,6 +144,12 @@ def serve() -> int:
     except BrokenPipeError:
         log.info("nobody reads the answers")
     return 0
+
+
+def _stand_back() -> None:
+    """Let the window go first where both need the processor; alone, the worker is as fast as ever."""
+    if hasattr(os, "nice"):
+        os.nice(WORKER_NICENESS)
 
 
 def _take_standard_output() -> TextIO:

@@ -28,7 +28,7 @@ class Driver:
     def __init__(self, widget: Any) -> None:
         self.widget, self.ui, self.panel, self.logic = widget, widget.ui, widget.panel, widget.logic
         choosePython(sys.executable)
-        self.panel.update()
+        self.panel.lookForPackages()
 
     @property
     def parameters(self) -> Any:

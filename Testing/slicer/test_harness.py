@@ -338,6 +338,7 @@ def test_a_module_is_loaded_reloaded_and_unloaded(toy: Any) -> None:
     assert slicer.util.getModuleWidget("Toy") is again
     assert ended == [1]
     unload_module("Toy")
+    assert sys.modules["Toy"].ENDED == [0], "as the manager of modules has told it"
     assert not hasattr(slicer.modules, "toy")
 
 
@@ -431,6 +432,7 @@ def test_pauses_of_the_event_loop_are_measured(slicer_app: Any) -> None:
         time.sleep(0.12)
         process_events()
     assert 110 < pause.milliseconds < 400
+    assert "time.sleep(0.12)" in str(pause)
 
 
 def test_waiting_in_vain_says_for_what(slicer_app: Any) -> None:

@@ -106,7 +106,7 @@ class ModelSection(Section):
             choosePython(path)
             # The next job starts the other one.
             self.logic.stop()
-            self.panel.updateSoon()
+            self.panel.lookForPackages()
 
     def test(self) -> None:
         """List the devices, then make a case and tell how long it took."""

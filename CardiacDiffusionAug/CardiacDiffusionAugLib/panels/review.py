@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+from collections import deque
 from typing import Any
 
 import slicer
@@ -24,8 +26,8 @@ FILTERS = ("All cases", "To look at", "Kept", "Rejected")
 FILTER_STATES = {1: OPEN, 2: KEPT, 3: REJECTED}
 REASONS = ("not a heart", "mask and image differ", "image is poor", "too much like another", "not needed")
 COLORS = {OPEN: None, KEPT: (190, 230, 195), REJECTED: (240, 195, 195)}
-BATCH = 4
-"""Thumbnails a turn of the event loop."""
+TURN_SECONDS = 0.02
+"""For thumbnails, in one turn of the event loop."""
 
 
 class ReviewSection(Section):
@@ -69,7 +71,7 @@ class ReviewSection(Section):
         self._pictures = qt.QTimer()
         self._pictures.setSingleShot(True)
         self._pictures.timeout.connect(self._paint)
-        self._queue: list[int] = []
+        self._queue: deque[int] = deque()
 
     def _shortcut(self, keys: str, act: Any) -> Any:
         shortcut = qt.QShortcut(qt.QKeySequence(keys), self.ui.viewTabs)
@@ -117,7 +119,7 @@ class ReviewSection(Section):
         self.ui.thumbnailList.clear()
         self.ui.caseTable.setSortingEnabled(False)
         self.ui.caseTable.setRowCount(0)
-        self._items, self._queue, self._states = [], [], []
+        self._items, self._queue, self._states = [], deque(), []
         for number in range(cases.count if cases is not None else 0):
             self._addRow(number)
         self._filling = False
@@ -176,12 +178,13 @@ class ReviewSection(Section):
 
     def _paint(self) -> None:
         """Make some of the thumbnails that are missing."""
-        for number in self._queue[:BATCH]:
+        end = time.monotonic() + TURN_SECONDS
+        while self._queue and time.monotonic() < end:
+            number = self._queue.popleft()
             if self.cases is not None and self.cases.alive and number < self.cases.count:
                 pixmap = qt.QPixmap()
                 pixmap.loadFromData(qt.QByteArray(png(thumbnail(*self.cases.stacks(number)))))
                 self._items[number].setIcon(qt.QIcon(pixmap))
-        del self._queue[:BATCH]
         if self._queue:
             self._pictures.start(0)
 
@@ -324,4 +327,4 @@ class ReviewSection(Section):
         """Stop painting and observing."""
         self._observe(None)
         self._pictures.stop()
-        self._queue = []
+        self._queue.clear()

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import sys
+import threading
 import time
+import traceback
 from collections.abc import Callable
 from typing import Any
 
@@ -49,23 +51,43 @@ class LongestPause:
     """Measures how long the event loop stood still: `with LongestPause() as pause: ...; pause.milliseconds`.
 
     A timer of 5 ms is what it watches, so that a pause is known to a few milliseconds.
+
+    Attributes:
+        milliseconds: the longest pause.
+        where: what Python was at in a pause beyond `SUSPICIOUS`, at its last look; `str(pause)` shows both.
     """
+
+    SUSPICIOUS = 0.04
+    LOOK = 0.01
 
     def __init__(self, interval: int = 5) -> None:
         self.milliseconds = 0.0
+        self.where = ""
         self._timer = QtCore.QTimer()
         self._timer.setInterval(interval)
         self._timer.setTimerType(QtCore.Qt.TimerType.PreciseTimer)
         self._timer.timeout.connect(self._tick)
         self._last = 0.0
+        self._seen = ""
+        self._ended = threading.Event()
 
     def _tick(self) -> None:
         now = time.monotonic()
-        self.milliseconds = max(self.milliseconds, 1000 * (now - self._last))
-        self._last = now
+        milliseconds = 1000 * (now - self._last)
+        if milliseconds > self.milliseconds:
+            self.milliseconds, self.where = milliseconds, self._seen
+        self._last, self._seen = now, ""
+
+    def _watch(self, thread: int | None) -> None:
+        """Look at the thread of the event loop from outside while it stands still."""
+        while not self._ended.wait(self.LOOK):
+            if time.monotonic() - self._last > self.SUSPICIOUS and thread is not None:
+                frame = sys._current_frames().get(thread)
+                self._seen = "".join(traceback.format_stack(frame)[-8:])
 
     def __enter__(self) -> LongestPause:
         self._last = time.monotonic()
+        threading.Thread(target=self._watch, args=(threading.get_ident(),), daemon=True).start()
         self._timer.start()
         return self
 
@@ -73,6 +95,10 @@ class LongestPause:
         # A pause that has not ended yet counts.
         self._tick()
         self._timer.stop()
+        self._ended.set()
+
+    def __str__(self) -> str:
+        return f"{self.milliseconds:.0f} ms, in:\n{self.where}"
 
 
 class UnhandledErrors:

@@ -26,10 +26,15 @@ def missing_requirement() -> str:
     """Why the harness cannot run here; empty if it can."""
     set_environment()
     for name, package in (("slicer", "slicer-core"), ("PySide6.QtWidgets", "PySide6-Essentials")):
+        before = list(sys.path)
+        # From the folder above the tests, the wheel would take the folder `slicer` there for a part of itself.
+        sys.path[:] = [entry for entry in before if Path(entry).resolve() != HARNESS.parent.parent]
         try:
             importlib.import_module(name)
         except ImportError as error:
             return f"{package} cannot be imported: {error}"
+        finally:
+            sys.path[:] = before
     return ""
 
 
@@ -41,6 +46,9 @@ def start_application() -> Any:
     set_environment()
     if str(HARNESS) not in sys.path:
         sys.path.insert(0, str(HARNESS))
+    missing = missing_requirement()
+    if missing:
+        raise ImportError(missing)
     import slicer
 
     from .application import Application
