@@ -9,7 +9,6 @@ import numpy as np
 import numpy.typing as npt
 import SimpleITK as sitk
 import vtk
-from scipy import ndimage
 from vtk.util.numpy_support import numpy_to_vtk, vtk_to_numpy
 
 from cardiac_diffusion_aug.labels import STRUCTURES
@@ -20,6 +19,9 @@ MARGIN = 4
 
 def thumbnail(image: sitk.Image, mask: sitk.Image) -> RgbArray:
     """The slice with most of the heart (rows, columns, 3), with outlines in the structures' colours."""
+    # Not before it is needed: it would slow the opening of the module.
+    from scipy import ndimage
+
     labels = sitk.GetArrayViewFromImage(mask)
     index = int(np.count_nonzero(labels, axis=(1, 2)).argmax())
     grey = sitk.GetArrayViewFromImage(image)[index]

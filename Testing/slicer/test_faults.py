@@ -21,7 +21,7 @@ from phantom import phantom_stack
 from slicer_harness.loop import process_events, wait_until
 from slicer_harness.modules import reload_module
 from test_cases import filled
-from tiny import SmallDisk, small_disk, tiny_model  # noqa: F401 - fixtures
+from tiny import SmallDisk, small_disk, tiny_model  # noqa: F401
 
 MANY = 500
 """Cases that are not all made before a test is through."""
@@ -183,8 +183,8 @@ def test_a_folder_that_may_not_be_written_is_named(driver: Driver, small_disk: S
 @pytest.mark.parametrize("form", [Format.NNUNET, Format.NRRD], ids=["nnU-Net", "NRRD"])
 def test_a_full_disk_is_told_and_leaves_no_half_case(
     driver: Driver,
-    small_disk: SmallDisk,
-    form: Format,  # noqa: F811
+    small_disk: SmallDisk,  # noqa: F811
+    form: Format,
 ) -> None:
     cases, _ = filled(12)
     driver.parameters.cases = cases.browser

@@ -103,6 +103,8 @@ def load_module(path: str | Path, open_it: bool = True) -> Any:
     _call(getattr(slicer.modules, f"{name}Instance"), "setup")
     if not open_it:
         return entry
+    # Off screen, but shown: `visible` is False for all widgets of a panel that is not.
+    entry.widgetRepresentation().show()
     entry.widgetRepresentation().enter()
     return entry.widgetRepresentation().self()
 
@@ -128,10 +130,18 @@ def unload_module(name: str) -> None:
         vars(slicer.modules).pop(attribute, None)
     manager.remove(name)
     manager.moduleUnloaded.emit(name)
+    _forget_startup()
     process_events()
 
 
 def complete_startup() -> None:
-    """Tell the modules that the application has started."""
+    """Tell the modules that the application has started, which they hear once."""
     slicer.app.startupCompleted.emit()
-    QtCore.QCoreApplication.processEvents()
+    _forget_startup()
+    process_events()
+
+
+def _forget_startup() -> None:
+    """Modules of earlier tests are not to hear of a start."""
+    if slicer.app.receivers(QtCore.SIGNAL("startupCompleted()")):
+        slicer.app.startupCompleted.disconnect()
