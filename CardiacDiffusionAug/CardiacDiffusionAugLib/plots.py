@@ -2,81 +2,90 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import slicer
 import vtk
 
+Color = tuple[int, int, int]
+
+
+@dataclass(frozen=True)
+class Curves:
+    """Curves over a common abscissa.
+
+    Attributes:
+        name: of the table behind them.
+        x: the abscissa.
+        values: by name of the curve; NaN leaves a gap.
+        colors: sRGB 0..255 by name of the curve.
+        marked: whether each point is marked, as where they are few.
+    """
+
+    name: str
+    x: Sequence[float]
+    values: Mapping[str, Sequence[float]]
+    colors: Mapping[str, Color]
+    marked: bool = False
+
 
 def showCurves(
     title: str,
-    xName: str,
-    yName: str,
-    x: Sequence[float],
-    curves: Mapping[str, Sequence[float]],
-    colors: Mapping[str, tuple[int, int, int]],
+    axes: tuple[str, str],
+    groups: Sequence[Curves],
     chart: slicer.vtkMRMLPlotChartNode | None = None,
-    show: bool = True,
 ) -> slicer.vtkMRMLPlotChartNode:
-    """Draw curves, or bring those of a chart up to date.
+    """Draw curves and show them in a layout with a plot view, or bring those of a chart up to date.
 
     Args:
-        title: of the chart, and of the table behind it.
-        xName, yName: titles of the axes.
-        x: their common abscissa.
-        curves: values by name; NaN leaves a gap.
-        colors: sRGB 0..255 by name of a curve.
-        chart: from an earlier call, with the same curves.
-        show: switch to a layout with a plot view.
+        title: of the chart.
+        axes: titles of abscissa and ordinate.
+        groups: of curves; groups that come later are added to the chart.
+        chart: from an earlier call; a new one where it is None or was removed.
     """
-    table = _tableOf(chart) if chart is not None else None
-    if table is None:
-        chart, table = _newChart(title, xName, yName, curves, colors)
-    _fill(table.GetTable(), xName, x, curves)
-    table.Modified()
-    for i in range(chart.GetNumberOfPlotSeriesNodes()):
-        chart.GetNthPlotSeriesNode(i).Modified()
-    if show:
+    if chart is None or not slicer.mrmlScene.IsNodePresent(chart):
+        chart = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLPlotChartNode", title)
+        chart.SetTitle(title)
+        chart.SetXAxisTitle(axes[0])
+        chart.SetYAxisTitle(axes[1])
         slicer.modules.plots.logic().ShowChartInLayout(chart)
+    for group in groups:
+        table = _tableOf(chart, group) or _addTable(chart, group, axes[0])
+        _fill(table.GetTable(), axes[0], group)
+        table.Modified()
+    chart.Modified()
     return chart
 
 
-def _tableOf(chart: slicer.vtkMRMLPlotChartNode) -> slicer.vtkMRMLTableNode | None:
-    series = chart.GetNthPlotSeriesNode(0) if chart.GetNumberOfPlotSeriesNodes() else None
-    return series.GetTableNode() if series is not None else None
+def _tableOf(chart: slicer.vtkMRMLPlotChartNode, group: Curves) -> slicer.vtkMRMLTableNode | None:
+    every = (chart.GetNthPlotSeriesNode(i) for i in range(chart.GetNumberOfPlotSeriesNodes()))
+    tables = (series.GetTableNode() for series in every if series is not None)
+    return next((table for table in tables if table is not None and table.GetName() == group.name), None)
 
 
-def _newChart(
-    title: str,
-    xName: str,
-    yName: str,
-    curves: Mapping[str, Sequence[float]],
-    colors: Mapping[str, tuple[int, int, int]],
-) -> tuple[slicer.vtkMRMLPlotChartNode, slicer.vtkMRMLTableNode]:
-    scene = slicer.mrmlScene
-    table = scene.AddNewNodeByClass("vtkMRMLTableNode", f"{title} table")
-    chart = scene.AddNewNodeByClass("vtkMRMLPlotChartNode", title)
-    chart.SetTitle(title)
-    chart.SetXAxisTitle(xName)
-    chart.SetYAxisTitle(yName)
-    for name in curves:
-        series = scene.AddNewNodeByClass("vtkMRMLPlotSeriesNode", name)
+def _addTable(chart: slicer.vtkMRMLPlotChartNode, group: Curves, xName: str) -> slicer.vtkMRMLTableNode:
+    table = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLTableNode", group.name)
+    # The columns must be there before a series names them.
+    _fill(table.GetTable(), xName, group)
+    markers = slicer.vtkMRMLPlotSeriesNode
+    for name in group.values:
+        series = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLPlotSeriesNode", name)
         series.SetAndObserveTableNodeID(table.GetID())
         series.SetPlotType(slicer.vtkMRMLPlotSeriesNode.PlotTypeScatter)
-        series.SetMarkerStyle(slicer.vtkMRMLPlotSeriesNode.MarkerStyleNone)
+        series.SetMarkerStyle(markers.MarkerStyleCircle if group.marked else markers.MarkerStyleNone)
         series.SetXColumnName(xName)
         series.SetYColumnName(name)
-        series.SetColor(*(channel / 255 for channel in colors[name]))
+        series.SetColor(*(channel / 255 for channel in group.colors[name]))
         chart.AddAndObservePlotSeriesNodeID(series.GetID())
-    return chart, table
+    return table
 
 
-def _fill(table: vtk.vtkTable, xName: str, x: Sequence[float], curves: Mapping[str, Sequence[float]]) -> None:
+def _fill(table: vtk.vtkTable, xName: str, group: Curves) -> None:
     table.Initialize()
-    for name, values in {xName: x, **curves}.items():
+    for name, values in {xName: group.x, **group.values}.items():
         array = vtk.vtkDoubleArray()
         array.SetName(name)
         for value in values:
-            array.InsertNextValue(math.nan if value is None else float(value))
+            array.InsertNextValue(float(value))
         table.AddColumn(array)

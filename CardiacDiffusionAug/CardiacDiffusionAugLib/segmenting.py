@@ -16,7 +16,7 @@ from cardiac_diffusion_aug.labels import STRUCTURES
 from cardiac_diffusion_aug.measurements import MYOCARDIAL_DENSITY, Frame, Function, function_of, volumes_of
 
 from .files import writeMetaImage
-from .plots import showCurves
+from .plots import Curves, showCurves
 from .saving import fileName
 from .scene import addSegmentationNode, nodesOfClass, placeBeside, segmentationNode
 from .tasks import Tasks, removedOnError
@@ -156,9 +156,10 @@ def _measure(found: Found, node: slicer.vtkMRMLNode, measured: list[Frame]) -> N
     found.table = _table(f"{node.GetName()} measurements", rows)
     placeBeside(found.table, found.segmentation)
     if len(measured) > 1:
-        curves = {s.name: [frame.volumes.get(s.key, 0.0) for frame in measured] for s in STRUCTURES}
+        values = {s.name: [frame.volumes.get(s.key, 0.0) for frame in measured] for s in STRUCTURES}
         colors = {s.name: s.color for s in STRUCTURES}
-        found.chart = showCurves(f"{node.GetName()} volumes", "frame", "ml", range(len(measured)), curves, colors)
+        curves = Curves(f"{node.GetName()} volumes over the cycle", range(len(measured)), values, colors)
+        found.chart = showCurves(f"{node.GetName()} volumes", ("frame", "ml"), [curves])
 
 
 def _rows(function: Function) -> Iterator[tuple[str, float, str]]:

@@ -20,7 +20,7 @@ from cardiac_diffusion_aug.labels import STRUCTURES
 from .cases import CaseSet
 from .files import writeMetaImage
 from .masks import drawnMask
-from .plots import showCurves
+from .plots import Curves, showCurves
 from .saving import Format, Which, chosenCases, fileName, saveSteps
 from .tasks import Tasks, removedOnError
 from .worker import Callbacks, Job
@@ -40,15 +40,14 @@ class Tuning:
         name: of the model that comes of it.
         before, after: mean Dice of each structure on the patients that are held out, and `mean`; empty where unknown.
         history: figures by step.
-        losses, scores: charts in the plot view.
+        chart: of loss and Dice, in the plot view.
     """
 
     name: str
     before: dict[str, float] = field(default_factory=dict)
     after: dict[str, float] = field(default_factory=dict)
     history: dict[int, dict[str, float]] = field(default_factory=dict)
-    losses: slicer.vtkMRMLPlotChartNode | None = None
-    scores: slicer.vtkMRMLPlotChartNode | None = None
+    chart: slicer.vtkMRMLPlotChartNode | None = None
 
 
 def scenePairs() -> list[Pair]:
@@ -149,18 +148,15 @@ def _figures(told: Mapping[str, Any] | None) -> dict[str, float]:
 
 def _draw(tuning: Tuning) -> None:
     rows = sorted(tuning.history.items())
-    losses = [(step, row["loss"]) for step, row in rows if "loss" in row]
-    scores = [(step, row) for step, row in rows if "mean" in row]
+    losses = {step: row["loss"] for step, row in rows if "loss" in row}
+    scores = {step: row for step, row in rows if "mean" in row}
+    groups = []
     if losses:
-        x, loss = zip(*losses, strict=True)
-        first = tuning.losses is None
-        tuning.losses = showCurves(
-            f"{tuning.name} loss", "step", "loss", x, {"loss": loss}, {"loss": LOSS_COLOR}, tuning.losses, first
-        )
+        values = {"loss": list(losses.values())}
+        groups.append(Curves(f"{tuning.name} loss", list(losses), values, {"loss": LOSS_COLOR}))
     if scores:
-        names = {**{s.key: s.color for s in STRUCTURES}, "mean": MEAN_COLOR}
-        curves = {name: [row.get(name, math.nan) for _, row in scores] for name in names}
-        first = tuning.scores is None
-        tuning.scores = showCurves(
-            f"{tuning.name} Dice", "step", "Dice", [s for s, _ in scores], curves, names, tuning.scores, first
-        )
+        colors = {**{s.key: s.color for s in STRUCTURES}, "mean": MEAN_COLOR}
+        dice = {name: [row.get(name, math.nan) for row in scores.values()] for name in colors}
+        values, colors = ({f"Dice {name}": value for name, value in told.items()} for told in (dice, colors))
+        groups.append(Curves(f"{tuning.name} Dice", list(scores), values, colors, marked=True))
+    tuning.chart = showCurves(f"{tuning.name} training", ("step", "loss, Dice"), groups, tuning.chart)

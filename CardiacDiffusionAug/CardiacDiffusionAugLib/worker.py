@@ -286,7 +286,7 @@ class Worker:
         process.setProcessEnvironment(environment)
         process.readyReadStandardOutput.connect(lambda: self._readAnswers(process))
         process.readyReadStandardError.connect(lambda: self._readErrors(process))
-        process.finished.connect(lambda code, status: self._onFinished(process, int(code)))
+        process.finished.connect(lambda code, *status: self._onFinished(process, int(code)))
         process.errorOccurred.connect(lambda error: self._onError(process, int(error)))
         self._process, self._program, self._rest = process, command.program, b""
         self._say(f"starting {command.program}")

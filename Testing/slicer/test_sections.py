@@ -13,7 +13,7 @@ import SimpleITK as sitk
 import slicer
 
 import qt
-from CardiacDiffusionAugLib.cases import KEPT, REJECTED, CaseSet, caseSets
+from CardiacDiffusionAugLib.cases import KEPT, REJECTED, caseSets
 from CardiacDiffusionAugLib.masks import drawnMask
 from CardiacDiffusionAugLib.parameters import Group, Level, Phase, TuneSource
 from CardiacDiffusionAugLib.saving import Format, Which
@@ -91,6 +91,8 @@ def test_test_tells_devices_and_time(driver: Driver) -> None:
     assert any("GB free" in driver.ui.deviceComboBox.itemText(i) for i in range(driver.ui.deviceComboBox.count))
     assert caseSets() == [], "the test leaves nothing in the scene"
     driver.picture("model-tested")
+    driver.click(driver.ui.cardButton)
+    assert "acdc-128" in driver.panel.model.card.toPlainText()
 
 
 def one_slice() -> tuple[slicer.vtkMRMLScalarVolumeNode, slicer.vtkMRMLSegmentationNode]:
@@ -349,7 +351,7 @@ def test_fine_tune_learns_from_the_scene_and_lists_the_model(
     ui.tuneNameEdit.text = "ours"
     ui.tuneHeldOutSlider.value = 0.34
     driver.click(ui.tuneButton)
-    wait_until(lambda: slicer.mrmlScene.GetFirstNodeByName("ours loss") is not None, 180)
+    wait_until(lambda: slicer.mrmlScene.GetFirstNodeByName("ours training") is not None, 180)
     wait_until(lambda: ui.tuneTable.rowCount > 0, 60)
     driver.picture("tune-running")
     driver.click(ui.finishButton)
@@ -361,6 +363,9 @@ def test_fine_tune_learns_from_the_scene_and_lists_the_model(
     figures = {ui.tuneTable.item(i, 0).text(): ui.tuneTable.item(i, 1).text() for i in range(ui.tuneTable.rowCount)}
     assert 0 < float(figures["mean"]) <= 1
     assert float(ui.tuneTable.item(ui.tuneTable.rowCount - 1, 2).text()) > 0
+    chart = slicer.mrmlScene.GetFirstNodeByName("ours training")
+    drawn = [chart.GetNthPlotSeriesNode(i).GetYColumnName() for i in range(chart.GetNumberOfPlotSeriesNodes())]
+    assert drawn == ["loss", "Dice LV", "Dice MYO", "Dice RV", "Dice mean"]
     training = json.loads((tmp_path / "models" / "ours" / "bundle.json").read_text())["training"]
     assert training["synthetic"].startswith("2 slices")
     driver.picture("tune-done")
@@ -387,7 +392,6 @@ def test_the_nearest_real_slice_is_shown_beside_the_case(driver: Driver, tmp_pat
 def test_the_console_makes_the_same_with_plain_calls(driver: Driver, tmp_path: Path) -> None:
     logic = driver.logic
     cases = logic.generate(count=1, phase="ED", level=0.5, seed=3, filter=False)
-    assert isinstance(cases, CaseSet)
     assert cases.row(0)["phase"] == "ED"
     image, segmentation = cases.shownNodes()
     more = logic.synthesize(segmentation, variations=1, seed=5)

@@ -72,7 +72,7 @@ class MaskSection(Section):
             box.addItem(structure.name, structure.value)
         value = self._chosen.get(part.key, part.value)
         box.setCurrentIndex(0 if value is None else value)
-        box.activated.connect(lambda index: self._choose(part.key, index or None))
+        box.connect("activated(int)", lambda index: self._choose(part.key, index or None))
         return box
 
     def _choose(self, key: str, value: int | None) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import slicer
 from slicer.i18n import tr as _
 
 import qt
@@ -18,6 +17,7 @@ from .section import Section
 
 AUTO, CPU = "auto", "cpu"
 TEST_TITLE = "Test"
+CARD_SIZE = 700, 600
 
 
 class ModelSection(Section):
@@ -28,9 +28,10 @@ class ModelSection(Section):
         ui = self.ui
         self._models: list[Model] = []
         self._devices: list[dict[str, Any]] = []
-        ui.modelComboBox.activated.connect(self._onModel)
+        self.card: Any = None
+        ui.modelComboBox.connect("activated(int)", self._onModel)
         ui.modelFolderButton.clicked.connect(self._chooseFolder)
-        ui.deviceComboBox.activated.connect(self._onDevice)
+        ui.deviceComboBox.connect("activated(int)", self._onDevice)
         ui.cardButton.clicked.connect(self.showCard)
         ui.testButton.clicked.connect(self.test)
         ui.pythonPathEdit.currentPath = chosenPython()
@@ -80,8 +81,14 @@ class ModelSection(Section):
 
     def showCard(self) -> None:
         """Show the model card."""
-        if self.model is not None:
-            slicer.util.infoDisplay(self.model.card, windowTitle=self.model.name)
+        if self.model is None:
+            return
+        # A window of its own: the text is long, and the work goes on beside it.
+        self.card = qt.QTextBrowser()
+        self.card.setMarkdown(self.model.card)
+        self.card.windowTitle = self.model.name
+        self.card.resize(*CARD_SIZE)
+        self.card.show()
 
     def _listDevices(self) -> None:
         ui, wanted = self.ui, self.parameters.device
@@ -145,3 +152,8 @@ class ModelSection(Section):
         self.panel.allow(self.ui.testButton, reason or gone)
         self.panel.allow(self.ui.cardButton, gone)
         self.panel.allow(self.ui.pythonPathEdit, busy)
+
+    def cleanup(self) -> None:
+        """Close the card."""
+        if self.card is not None:
+            self.card.close()

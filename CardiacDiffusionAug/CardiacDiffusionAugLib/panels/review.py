@@ -210,7 +210,7 @@ class ReviewSection(Section):
         states = self.cases.column("state")
         self.panel.tell(
             self.ui.reviewLabel,
-            _("{total} cases: {kept} kept, {rejected} rejected, {open} to look at.").format(
+            _("{total} in all: {kept} kept, {rejected} rejected, {open} to look at.").format(
                 total=len(states), kept=states.count(KEPT), rejected=states.count(REJECTED), open=states.count(OPEN)
             ),
         )

@@ -26,7 +26,7 @@ class SegmentSection(Section):
         ui.segmentTable.setHorizontalHeaderLabels([_("Quantity"), _("Value"), _("Unit")])
         fillTable(ui.segmentTable, [])
         ui.segmentButton.clicked.connect(self.segment)
-        ui.segmenterComboBox.activated.connect(self._onModel)
+        ui.segmenterComboBox.connect("activated(int)", self._onModel)
 
     def bind(self) -> None:
         """Show the model of the settings."""

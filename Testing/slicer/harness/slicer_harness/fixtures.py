@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -70,8 +72,21 @@ def unhandled_errors(scene: Any) -> list[BaseException]:
 @pytest.fixture
 def panel(scene: Any) -> Iterator[Any]:
     """The module's widget object, opened as by a user, and unloaded at the end."""
+    before = _own_modules()
     widget = load_module(MODULE)
     yield widget
     unknown = unknown_attributes(widget.parent)
     unload_module(MODULE.stem)
+    # A test that has pressed Reload leaves new classes, which are not those that other tests have imported.
+    if any(sys.modules.get(name) is not module for name, module in before.items() if name != MODULE.stem):
+        for name in _own_modules():
+            del sys.modules[name]
+        sys.modules.update(before)
     assert not unknown, f"widgets have no such properties: {', '.join(unknown)}"
+
+
+def _own_modules() -> dict[str, ModuleType]:
+    """What Python has imported from the module's folder."""
+    folder = str(MODULE.parent)
+    every = list(sys.modules.items())
+    return {name: module for name, module in every if str(getattr(module, "__file__", None)).startswith(folder)}
