@@ -7,7 +7,6 @@ from typing import Any
 
 import SimpleITK as sitk
 import slicer
-from slicer.i18n import tr as _
 
 from .scene import addImageNode, addSegmentationNode
 
@@ -26,7 +25,6 @@ def register() -> None:
         sampleName=NAME,
         thumbnailFileName=str(RESOURCES / "Icons" / f"{NAME}.png"),
         customDownloader=load,
-        sampleDescription=_("A short-axis stack and its mask, made by the model acdc-128."),
     )
 
 

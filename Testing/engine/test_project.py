@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import configparser
+import re
 import shutil
 import subprocess
 import sys
@@ -142,3 +143,10 @@ def test_no_file_is_too_large_for_the_repository(files: list[str]) -> None:
 def test_the_top_level_holds_only_what_belongs_there(files: list[str]) -> None:
     top = {name.partition("/")[0] for name in files}
     assert {name for name in top if not name.startswith(".")} <= TOP_LEVEL
+
+
+def test_pictures_for_the_extension_index_are_there() -> None:
+    text = (ROOT / "CMakeLists.txt").read_text(encoding="utf-8")
+    pictures = re.findall(r"https://raw\.githubusercontent\.com/\w+/\w+/main/([\w/.]+)", text)
+    assert len(pictures) == 4
+    assert [name for name in pictures if not (ROOT / name).is_file()] == []
