@@ -12,6 +12,7 @@ from slicer.ScriptedLoadableModule import ScriptedLoadableModuleLogic
 from cardiac_diffusion_aug.errors import CardiacError
 
 from .cases import CaseSet
+from .job import Callbacks, Job
 from .making import startGenerating, startSynthesizing
 from .nearest import Nearest, startNearest
 from .parameters import Parameters
@@ -20,7 +21,7 @@ from .scene import loadTerminology
 from .segmenting import Found, startSegmenting
 from .tasks import Tasks, outcome
 from .tuning import Pair, Tuning, startTuning
-from .worker import Callbacks, Job, Worker
+from .worker import Worker
 
 
 class CardiacDiffusionAugLogic(ScriptedLoadableModuleLogic):

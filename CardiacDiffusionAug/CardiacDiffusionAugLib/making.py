@@ -9,9 +9,9 @@ import SimpleITK as sitk
 import slicer
 
 from .cases import CaseSet, caseSets
+from .job import Callbacks, Job
 from .masks import drawnMask
 from .tasks import Tasks, removedOnError
-from .worker import Callbacks, Job
 
 SOURCE_ROLE = "CardiacDiffusionAug.Source"
 

@@ -10,10 +10,10 @@ import SimpleITK as sitk
 import slicer
 
 from .cases import CaseSet
+from .job import Callbacks, Job
 from .saving import Format, saveSteps
 from .scene import addImageNode, addSegmentationNode
 from .tasks import Tasks, removedOnError
-from .worker import Callbacks, Job
 
 NAME = "Nearest real slice"
 

@@ -15,6 +15,7 @@ import qt
 from cardiac_diffusion_aug.errors import CardiacError
 
 from . import dependencies
+from .job import Callbacks, Job, State
 from .logic import CardiacDiffusionAugLogic
 from .panels.finetune import FineTuneSection
 from .panels.generate import GenerateSection
@@ -24,7 +25,7 @@ from .panels.review import ReviewSection
 from .panels.save import SaveSection
 from .panels.segment import SegmentSection
 from .parameters import Parameters
-from .worker import Callbacks, Job, State
+from .words import duration, progressText
 
 Starter = Callable[[Callbacks, dict[str, Any]], Job]
 """Starts a job with callbacks and with settings that replace those of the panel."""
@@ -257,22 +258,3 @@ class Panel:
     def copyLog(self) -> None:
         """Copy all lines of the log."""
         slicer.app.clipboard().setText("\n".join(self.logic.worker.log))
-
-
-def progressText(job: Job, seconds: float, message: str) -> str:
-    """How far a job is and how long it still takes, for people."""
-    parts = [message] if message else []
-    if job.total > 0:
-        parts.append(f"{job.done} / {job.total}")
-        if 0 < job.done < job.total:
-            left = seconds / job.done * (job.total - job.done)
-            parts.append(_("{time} left").format(time=duration(left)))
-    return ", ".join(parts)
-
-
-def duration(seconds: float) -> str:
-    """A time for people, such as `40 s` or `3 min 20 s`."""
-    if seconds < 60:
-        return f"{max(1, round(seconds))} s" if seconds >= 0.5 else f"{seconds:.1f} s"
-    minutes, rest = divmod(round(seconds), 60)
-    return f"{minutes} min {rest} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"

@@ -16,11 +16,11 @@ from cardiac_diffusion_aug.labels import STRUCTURES
 from cardiac_diffusion_aug.measurements import MYOCARDIAL_DENSITY, Frame, Function, function_of, volumes_of
 
 from .files import writeMetaImage
+from .job import Callbacks, Job
 from .plots import Curves, showCurves
 from .saving import fileName
 from .scene import addSegmentationNode, nodesOfClass, placeBeside, segmentationNode
 from .tasks import Tasks, removedOnError
-from .worker import Callbacks, Job
 
 SEQUENCE_CLASS, BROWSER_CLASS = "vtkMRMLSequenceNode", "vtkMRMLSequenceBrowserNode"
 UNITS = {"EDV": "ml", "ESV": "ml", "SV": "ml", "EF": "%"}

@@ -13,7 +13,8 @@ import slicer
 
 from cardiac_diffusion_aug.errors import CardiacError
 
-from .worker import Callbacks, Job, State, Steps, Worker
+from .job import Callbacks, Job, State, Steps
+from .worker import Worker
 
 PREFIX = "CardiacDiffusionAug-"
 

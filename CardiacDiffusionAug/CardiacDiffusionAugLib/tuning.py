@@ -19,11 +19,11 @@ from cardiac_diffusion_aug.labels import STRUCTURES
 
 from .cases import CaseSet
 from .files import writeMetaImage
+from .job import Callbacks, Job
 from .masks import drawnMask
 from .plots import Curves, showCurves
 from .saving import Format, Which, chosenCases, fileName, saveSteps
 from .tasks import Tasks, removedOnError
-from .worker import Callbacks, Job
 
 Pair = tuple[slicer.vtkMRMLScalarVolumeNode, slicer.vtkMRMLSegmentationNode]
 FEWEST_PATIENTS = 2

@@ -101,14 +101,20 @@ class Generator:
         self.device = choose_device(device)
         self.bfloat16 = use_bfloat16(precision, self.device)
         self.notify = notify
-        self.draw_attributes = draw_attributes
-        self.configure(steps, guidance_scale, batch_size)
+        self.configure(steps, guidance_scale, batch_size, draw_attributes)
         self._masks = self._ready("mask_denoiser")
         self._images = self._ready("image_denoiser")
         self._schedulers = {part: self.bundle.scheduler(part) for part in ("mask_scheduler", "image_scheduler")}
 
-    def configure(self, steps: int | None, guidance_scale: float | None, batch_size: int | None) -> None:
-        """Change the settings that need no new networks; None is the model's or device's default."""
+    def configure(
+        self,
+        steps: int | None = None,
+        guidance_scale: float | None = None,
+        batch_size: int | None = None,
+        draw_attributes: bool = True,
+    ) -> None:
+        """Set all that needs no new networks; None is the model's or device's default."""
+        self.draw_attributes = draw_attributes
         self.mask_steps = int(self.bundle.default("mask_steps"))
         self.steps = int(steps or self.bundle.default("image_steps"))
         self.guidance_scale = float(self.bundle.default("guidance_scale") if guidance_scale is None else guidance_scale)

@@ -18,6 +18,8 @@ from cardiac_diffusion_aug.bundle import load_bundle, write_bundle
 from cardiac_diffusion_aug.cli import main
 from cardiac_diffusion_aug.datasets.pack import SlicePack
 from cardiac_diffusion_aug.generation import Generator, attribute_rows
+from cardiac_diffusion_aug.jobs import JOBS, Context
+from cardiac_diffusion_aug.jobs.base import warm_generator
 from tiny import CARD, tiny_info, tiny_networks
 
 pytest_plugins = ["tiny"]
@@ -148,3 +150,13 @@ def test_the_shipped_model_knows_its_patients() -> None:
     assert sum(row[3] for row in table) > 1000
     assert {row[0] for row in table} == {0, 1}
     assert {row[1] for row in table} == {0, 1, 2, 3, 4}
+
+
+def test_a_job_does_not_leave_its_settings_to_the_next(tiny_model: Path, tmp_path: Path) -> None:
+    context = Context()
+    settings = {"count": 1, "filter": False, "draw_attributes": False, "steps": 1, "device": "cpu"}
+    JOBS["generate"].from_request({"output": tmp_path / "made", "model": str(tiny_model), **settings}).run(context)
+    generator = warm_generator(context, load_bundle(tiny_model), "cpu", "auto")
+    assert len(context.models) == 1, "it is the generator of the job before"
+    assert generator.draw_attributes
+    assert generator.steps == generator.bundle.default("image_steps") != 1

@@ -10,12 +10,13 @@ from typing import Any
 import slicer
 
 from CardiacDiffusionAugLib.environment import choosePython
-from slicer_harness.loop import process_events, wait_until
+from slicer_harness.loop import LongestPause, process_events, wait_until
 from slicer_harness.views import screenshot
 
 PICTURES = Path(__file__).resolve().parents[2] / "build" / "screenshots"
 SECTIONS = ("model", "generate", "mask", "review", "save", "tune", "segment", "log")
 PATIENCE = 120.0
+LONGEST_PAUSE_MS = 100
 
 
 class Driver:
@@ -62,9 +63,15 @@ class Driver:
         process_events()
 
     def run(self, button: Any, seconds: float = PATIENCE) -> str:
-        """Click a button and wait for its job; returns what stands beside the progress then."""
-        self.click(button)
-        self.wait_for_job(seconds)
+        """Click a button and wait for its job; returns what stands beside the progress then.
+
+        Raises:
+            AssertionError: meanwhile the window stood still longer than `LONGEST_PAUSE_MS`.
+        """
+        with LongestPause() as pause:
+            self.click(button)
+            self.wait_for_job(seconds)
+        assert pause.milliseconds <= LONGEST_PAUSE_MS, f"the window stood still for {pause}"
         return self.message
 
     def wait_for_job(self, seconds: float = PATIENCE) -> None:

@@ -13,22 +13,24 @@ import slicer
 
 from CardiacDiffusionAugLib.cases import KEPT, CaseSet, caseSets
 from CardiacDiffusionAugLib.environment import choosePython
+from CardiacDiffusionAugLib.job import Callbacks
 from CardiacDiffusionAugLib.saving import Format
 from CardiacDiffusionAugLib.scene import addImageNode, addSegmentationNode
-from CardiacDiffusionAugLib.worker import Callbacks
 from driving import Driver, is_running, node_names
 from phantom import phantom_stack
 from slicer_harness.loop import process_events, wait_until
 from slicer_harness.modules import reload_module
 from test_cases import filled
-from tiny import SmallDisk, small_disk, tiny_model  # noqa: F401
+from tiny import SmallDisk
+
+pytest_plugins = ["tiny"]
 
 MANY = 500
 """Cases that are not all made before a test is through."""
 
 
 @pytest.fixture
-def driver(panel: Any, tiny_model: Path, tmp_path: Path) -> Driver:  # noqa: F811
+def driver(panel: Any, tiny_model: Path, tmp_path: Path) -> Driver:
     """A user who has chosen a tiny model, so that cases come quickly."""
     user = Driver(panel)
     model = tmp_path / "tiny"
@@ -166,7 +168,7 @@ def test_while_a_job_runs_its_buttons_say_why_they_are_off(driver: Driver) -> No
     assert "A job is running" not in driver.ui.generateButton.toolTip
 
 
-def test_a_folder_that_may_not_be_written_is_named(driver: Driver, small_disk: SmallDisk) -> None:  # noqa: F811
+def test_a_folder_that_may_not_be_written_is_named(driver: Driver, small_disk: SmallDisk) -> None:
     cases, _ = filled(2)
     driver.parameters.cases = cases.browser
     process_events()
@@ -183,7 +185,7 @@ def test_a_folder_that_may_not_be_written_is_named(driver: Driver, small_disk: S
 @pytest.mark.parametrize("form", [Format.NNUNET, Format.NRRD], ids=["nnU-Net", "NRRD"])
 def test_a_full_disk_is_told_and_leaves_no_half_case(
     driver: Driver,
-    small_disk: SmallDisk,  # noqa: F811
+    small_disk: SmallDisk,
     form: Format,
 ) -> None:
     cases, _ = filled(12)

@@ -19,13 +19,12 @@ from CardiacDiffusionAugLib.parameters import Group, Level, Phase, TuneSource
 from CardiacDiffusionAugLib.saving import Format, Which
 from CardiacDiffusionAugLib.scene import addImageNode, addSegmentationNode, imageNode, stackOf
 from CardiacDiffusionAugLib.segmenting import SEQUENCE_CLASS
-from driving import Driver
+from driving import LONGEST_PAUSE_MS, Driver
 from patients import patient_data
 from phantom import phantom_stack, write_acdc
 from slicer_harness.loop import LongestPause, process_events, wait_until
 from test_cases import filled
 
-LONGEST_PAUSE_MS = 100
 CANCEL_SECONDS = 2.0
 
 pytestmark = pytest.mark.slow
@@ -51,7 +50,7 @@ def test_generate_shows_each_heart_as_soon_as_it_is_ready(driver: Driver) -> Non
         wait_until(lambda: caseSets() and caseSets()[0].count == 1, 120)
         assert driver.panel.job is not None, "the first is shown before the last is made"
         driver.wait_for_job()
-    assert pause.milliseconds <= LONGEST_PAUSE_MS
+    assert pause.milliseconds <= LONGEST_PAUSE_MS, str(pause)
     (cases,) = caseSets()
     assert cases.count == 2
     assert cases.name == "Hearts HCM ES mid"
@@ -149,7 +148,7 @@ def test_a_hundred_cases_are_reviewed_with_keys(driver: Driver) -> None:
     with LongestPause() as pause:
         panel.parameters.cases = cases.browser
         wait_until(lambda: ui.thumbnailList.count == 100 and not panel.review._queue, 30)
-    assert pause.milliseconds <= LONGEST_PAUSE_MS
+    assert pause.milliseconds <= LONGEST_PAUSE_MS, str(pause)
     press = panel.review.shortcuts
     press["K"].activated.emit()
     press["R"].activated.emit()
@@ -280,9 +279,7 @@ def test_segment_measures_a_stack(driver: Driver, frames: list[sitk.Image]) -> N
     driver.open("segment")
     volume = addImageNode(frames[0], "scan")
     ui.scanSelector.setCurrentNode(volume)
-    with LongestPause() as pause:
-        assert "Done" in driver.run(ui.segmentButton)
-    assert pause.milliseconds <= LONGEST_PAUSE_MS
+    assert "Done" in driver.run(ui.segmentButton)
     found = slicer.mrmlScene.GetFirstNodeByName("scan heart")
     labels = sitk.GetArrayFromImage(drawnMask(found).stack)
     assert labels.shape == sitk.GetArrayFromImage(frames[0]).shape
@@ -301,9 +298,7 @@ def test_segment_follows_a_cine_over_the_cycle(driver: Driver, frames: list[sitk
     for i, frame in enumerate(frames):
         sequence.SetDataNodeAtValue(imageNode(frame), str(i))
     ui.scanSelector.setCurrentNode(sequence)
-    with LongestPause() as pause:
-        assert "Done" in driver.run(ui.segmentButton)
-    assert pause.milliseconds <= LONGEST_PAUSE_MS
+    assert "Done" in driver.run(ui.segmentButton)
     masks = slicer.mrmlScene.GetFirstNodeByName("cine heart")
     assert masks.GetNumberOfDataNodes() == len(frames)
     table = slicer.mrmlScene.GetFirstNodeByName("cine measurements")
@@ -350,12 +345,13 @@ def test_fine_tune_learns_from_the_scene_and_lists_the_model(
     ui.tuneStepsSpinBox.value = 100000
     ui.tuneNameEdit.text = "ours"
     ui.tuneHeldOutSlider.value = 0.34
-    driver.click(ui.tuneButton)
-    wait_until(lambda: slicer.mrmlScene.GetFirstNodeByName("ours training") is not None, 180)
-    wait_until(lambda: ui.tuneTable.rowCount > 0, 60)
-    driver.picture("tune-running")
-    driver.click(ui.finishButton)
-    driver.wait_for_job(120)
+    with LongestPause() as pause:
+        driver.click(ui.tuneButton)
+        wait_until(lambda: slicer.mrmlScene.GetFirstNodeByName("ours training") is not None, 180)
+        wait_until(lambda: ui.tuneTable.rowCount > 0, 60)
+        driver.click(ui.finishButton)
+        driver.wait_for_job(120)
+    assert pause.milliseconds <= LONGEST_PAUSE_MS, str(pause)
     assert "Done" in driver.message, driver.message
     assert (tmp_path / "models" / "ours" / "bundle.json").is_file()
     assert not (tmp_path / "models" / "ours.training").exists()

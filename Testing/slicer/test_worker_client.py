@@ -13,7 +13,8 @@ from typing import Any
 import pytest
 
 from CardiacDiffusionAugLib.environment import START, WorkerCommand, choosePython, workerCommand
-from CardiacDiffusionAugLib.worker import Callbacks, Job, State, Worker
+from CardiacDiffusionAugLib.job import Callbacks, Job, State
+from CardiacDiffusionAugLib.worker import Worker
 
 ECHO = """
 import json, sys, time

@@ -11,9 +11,9 @@ import qt
 from cardiac_diffusion_aug.labels import STRUCTURES
 
 from ..cases import KEPT, CaseSet
+from ..job import Callbacks, Job, State
 from ..parameters import TuneSource
 from ..tuning import FEWEST_PATIENTS, Pair, Tuning, scenePairs
-from ..worker import Callbacks, Job, State
 from .section import Section, fillTable
 
 ROWS = (*(s.key for s in STRUCTURES), "mean")

@@ -10,7 +10,8 @@ from slicer.i18n import tr as _
 import qt
 
 from ..cases import CaseSet
-from ..worker import Callbacks, Job, State
+from ..job import Callbacks, Job, State
+from ..words import duration
 from .section import Section
 
 SPEED_SETTING = "CardiacDiffusionAug/SecondsPerCase"
@@ -76,8 +77,6 @@ class GenerateSection(Section):
             qt.QSettings().setValue(SPEED_SETTING, (time.monotonic() - self._first) / (job.total - 1))
 
     def _estimate(self) -> str:
-        from ..panel import duration
-
         each = qt.QSettings().value(SPEED_SETTING, None)
         total = self.parameters.count * self.parameters.variations
         start = 0.0 if self.logic.worker.running else START_SECONDS

@@ -11,8 +11,8 @@ import qt
 from cardiac_diffusion_aug.labels import STRUCTURES
 
 from ..cases import CaseSet
+from ..job import Callbacks, Job, State
 from ..masks import Part, partsOf
-from ..worker import Callbacks, Job, State
 from .section import Section, fitTable
 
 NOTHING = -1

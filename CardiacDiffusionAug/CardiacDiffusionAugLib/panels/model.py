@@ -11,8 +11,8 @@ from cardiac_diffusion_aug.bundle import GENERATOR
 
 from ..cases import CaseSet
 from ..environment import choosePython, chosenPython
+from ..job import Callbacks, Job, State
 from ..models import Model, modelAt, models
-from ..worker import Callbacks, Job, State
 from .section import Section
 
 AUTO, CPU = "auto", "cpu"

@@ -13,11 +13,11 @@ from slicer.i18n import tr as _
 import qt
 
 from ..cases import KEPT, KIND, OPEN, REJECTED, CaseSet
+from ..job import Callbacks, Job
 from ..nearest import Nearest
 from ..pictures import png, thumbnail
 from ..scene import BINARY
 from ..views import showCase, showSideBySide
-from ..worker import Callbacks, Job
 from .section import Section
 
 SHOWN_COLUMNS = ("name", "state", "phase", "group", "level", "adherence", "why", "checks", "redrawn")
@@ -81,8 +81,17 @@ class ReviewSection(Section):
 
     def bind(self) -> None:
         """Show the set of the settings."""
-        self.ui.realDataEdit.currentPath = self.parameters.realData
-        self._show(CaseSet.of(self.parameters.cases))
+        if self.ui.realDataEdit.currentPath != self.parameters.realData:
+            self.ui.realDataEdit.currentPath = self.parameters.realData
+        cases = CaseSet.of(self.parameters.cases)
+        # Where nothing has changed the thumbnails stay.
+        if not self._isShown(cases):
+            self._show(cases if cases is not None and cases.alive else None)
+
+    def _isShown(self, cases: CaseSet | None) -> bool:
+        if cases is None or not cases.alive or self.cases is None:
+            return cases is self.cases
+        return self.cases.alive and cases.browser is self.cases.browser and cases.count == len(self._items)
 
     def _onRealData(self, path: str) -> None:
         if self.panel.parameters is not None:
@@ -309,10 +318,7 @@ class ReviewSection(Section):
 
     def update(self, reason: str, busy: str) -> None:
         """Enable what can be done."""
-        wanted = CaseSet.of(self.parameters.cases)
-        lost = self.cases is not None and not self.cases.alive
-        if lost or (wanted and wanted.browser) is not (self.cases and self.cases.browser):
-            self._show(wanted if wanted is not None and wanted.alive else None)
+        self.bind()
         if self.cases is not None and self.cases.alive:
             self._followStates()
         self._look()

@@ -8,8 +8,8 @@ from typing import Any
 import slicer
 from slicer.i18n import tr as _
 
+from ..job import Callbacks, Job, State
 from ..saving import Format, needsPermission
-from ..worker import Callbacks, Job, State
 from .section import Section
 
 

@@ -8,10 +8,10 @@ from slicer.i18n import tr as _
 
 from cardiac_diffusion_aug.bundle import SEGMENTER
 
+from ..job import Callbacks, Job
 from ..models import Model, models
 from ..segmenting import Found
 from ..views import showVolume
-from ..worker import Callbacks, Job
 from .section import Section, fillTable
 
 

@@ -18,6 +18,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from ..errors import Cancelled, CardiacError, shown
 
 if TYPE_CHECKING:
+    from ..bundle import Bundle
+    from ..generation import Generator
     from ..segmentation import Segmenter
 
 
@@ -200,6 +202,19 @@ def _as(kind: type, value: Any) -> Any:
     if isinstance(result, float) and not math.isfinite(result):
         raise ValueError(value)
     return result
+
+
+def warm_generator(context: Context, bundle: Bundle, device: str, precision: str) -> Generator:
+    """The networks of a generator, kept warm in the context, with the model's own settings."""
+    from ..bundle import GENERATOR
+    from ..generation import Generator
+
+    key = (bundle.sha256, device, precision)
+    generator: Generator = context.warm(GENERATOR, key, lambda: Generator(bundle, device, precision))
+    # An earlier job may have left others.
+    generator.configure()
+    generator.notify = context.say
+    return generator
 
 
 def warm_segmenter(context: Context, model: str, device: str, precision: str) -> Segmenter:

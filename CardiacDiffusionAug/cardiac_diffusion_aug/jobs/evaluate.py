@@ -10,14 +10,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from ..errors import CardiacError
-from .base import Context, Job, option, warm_segmenter
+from .base import Context, Job, option, warm_generator, warm_segmenter
 
 if TYPE_CHECKING:
     from ..bundle import Bundle
     from ..datasets.splits import Split
     from ..evaluation.report import Report
     from ..evaluation.sets import SliceSet
-    from ..generation import Generator
     from ..segmentation import Segmenter
 
 
@@ -56,7 +55,7 @@ class Evaluate(Job):
         context.say(f"{self.synthetic} was read as {layout}: {len(synthetic)} made slices.")
         key = [marks, self._fingerprint(), segmenter.bundle.sha256, bundle.sha256 if bundle else "", self.seed]
         parts = Parts(self.output, hashlib.sha256(json.dumps(key).encode()).hexdigest())
-        generator = None if bundle is None else self._generator(bundle, context)
+        generator = None if bundle is None else warm_generator(context, bundle, self.device, self.precision)
         sections = evaluate(
             synthetic,
             training,
@@ -136,15 +135,6 @@ class Evaluate(Job):
                 f"{bundle.name if bundle else ''}, too few to compare; choose others with --split."
             )
         return Split(train, validation, stated.rule)
-
-    def _generator(self, bundle: Bundle, context: Context) -> Generator:
-        from ..bundle import GENERATOR
-        from ..generation import Generator
-
-        key = (bundle.sha256, self.device, self.precision)
-        generator: Generator = context.warm(GENERATOR, key, lambda: Generator(bundle, self.device, self.precision))
-        generator.configure(None, None, None)
-        return generator
 
     def _warn_of_overlap(self, segmenter: Segmenter, split: Split, context: Context) -> None:
         learned = segmenter.bundle.info["training"].get("facts", {}).get("split", {}).get("train", [])

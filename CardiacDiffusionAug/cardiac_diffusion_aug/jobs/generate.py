@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from ..attributes import GROUPS, PHASES, Attributes, parse_level
 from ..errors import CardiacError
-from .base import Context, Job, option, warm_segmenter
+from .base import Context, Job, option, warm_generator, warm_segmenter
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -54,16 +54,9 @@ class SamplingJob(Job):
     def generator(self, context: Context) -> Generator:
         """The model, kept warm in the context."""
         from ..bundle import GENERATOR, load_bundle
-        from ..generation import Generator
 
-        bundle = load_bundle(self.model, GENERATOR)
-        generator: Generator = context.warm(
-            GENERATOR,
-            (bundle.sha256, self.device, self.precision),
-            lambda: Generator(bundle, self.device, self.precision),
-        )
+        generator = warm_generator(context, load_bundle(self.model, GENERATOR), self.device, self.precision)
         generator.configure(self.steps, self.guidance_scale, self.batch_size)
-        generator.notify = context.say
         return generator
 
     def settings(self, generator: Generator) -> dict[str, Any]:

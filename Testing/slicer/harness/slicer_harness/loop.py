@@ -7,6 +7,7 @@ import threading
 import time
 import traceback
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from PySide6 import QtCore
@@ -50,7 +51,8 @@ def wait_until(condition: Callable[[], Any], seconds: float = 10.0, what: str = 
 class LongestPause:
     """Measures how long the event loop stood still: `with LongestPause() as pause: ...; pause.milliseconds`.
 
-    A timer of 5 ms is what it watches, so that a pause is known to a few milliseconds.
+    A timer of 5 ms is what it watches, so that a pause is known to a few milliseconds. Time in which the loop could run
+    but the system had given the processor to other programs is not counted.
 
     Attributes:
         milliseconds: the longest pause.
@@ -67,16 +69,16 @@ class LongestPause:
         self._timer.setInterval(interval)
         self._timer.setTimerType(QtCore.Qt.TimerType.PreciseTimer)
         self._timer.timeout.connect(self._tick)
-        self._last = 0.0
+        self._last = self._waited = 0.0
         self._seen = ""
         self._ended = threading.Event()
 
     def _tick(self) -> None:
-        now = time.monotonic()
-        milliseconds = 1000 * (now - self._last)
+        now, waited = time.monotonic(), _seconds_waited()
+        milliseconds = 1000 * (now - self._last - (waited - self._waited))
         if milliseconds > self.milliseconds:
             self.milliseconds, self.where = milliseconds, self._seen
-        self._last, self._seen = now, ""
+        self._last, self._waited, self._seen = now, waited, ""
 
     def _watch(self, thread: int | None) -> None:
         """Look at the thread of the event loop from outside while it stands still."""
@@ -86,7 +88,7 @@ class LongestPause:
                 self._seen = "".join(traceback.format_stack(frame)[-8:])
 
     def __enter__(self) -> LongestPause:
-        self._last = time.monotonic()
+        self._last, self._waited = time.monotonic(), _seconds_waited()
         threading.Thread(target=self._watch, args=(threading.get_ident(),), daemon=True).start()
         self._timer.start()
         return self
@@ -99,6 +101,14 @@ class LongestPause:
 
     def __str__(self) -> str:
         return f"{self.milliseconds:.0f} ms, in:\n{self.where}"
+
+
+def _seconds_waited() -> float:
+    """How long this thread has been ready to run while others ran; 0 where the system does not tell."""
+    try:
+        return int(Path("/proc/thread-self/schedstat").read_text().split()[1]) / 1e9
+    except (OSError, IndexError, ValueError):
+        return 0.0
 
 
 class UnhandledErrors:
