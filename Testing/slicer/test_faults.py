@@ -263,17 +263,25 @@ def test_an_installation_that_fails_offline_says_what_to_do(
     assert not driver.ui.setupFrame.isHidden()
 
 
+def is_followed(driver: Driver, node: slicer.vtkMRMLNode) -> bool:
+    """Whether the panel still observes a node."""
+    process_events()
+    node.Modified()
+    return bool(driver.panel._update.isActive())
+
+
 def test_fifty_rounds_of_making_and_removing_leave_nothing_behind(driver: Driver, dialogs: Any) -> None:
     driver.ui.countSpinBox.value = 1
     driver.run(driver.ui.generateButton)
     driver.click(driver.ui.removeCasesButton)
     before, process = node_names(), driver.logic.worker.processId
-    observers = slicer.mrmlScene.GetNumberOfNodes()
     for _ in range(50):
         driver.run(driver.ui.generateButton, 30)
+        table = caseSets()[0].table
+        assert is_followed(driver, table)
         driver.click(driver.ui.removeCasesButton)
+        assert not is_followed(driver, table)
     assert len(node_names()) == len(before)
-    assert slicer.mrmlScene.GetNumberOfNodes() == observers
     assert driver.logic.worker.processId == process
     assert driver.logic.worker.jobs == []
     assert not list(Path(slicer.app.temporaryPath).glob("CardiacDiffusionAug-*"))
