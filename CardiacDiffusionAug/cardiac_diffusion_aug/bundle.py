@@ -30,7 +30,7 @@ from typing import TYPE_CHECKING, Any
 from .attributes import GROUPS, PHASES
 from .disk import reason_not_written, writing_to
 from .errors import CardiacError, shown
-from .labels import STRUCTURES
+from .labels import LABEL_VALUES
 
 if TYPE_CHECKING:
     from torch import nn
@@ -336,7 +336,7 @@ def _parsed(raw: bytes) -> dict[str, Any] | None:
             and isinstance(info["files"], dict)
             and all(isinstance(info[key], str) and info[key] for key in ("name", "version"))
             and info["grid"] == {"size": GRID_SIZE, "spacing_mm": GRID_SPACING}
-            and info["labels"] == {"background": 0, **{s.key: s.value for s in STRUCTURES}}
+            and info["labels"] == LABEL_VALUES
             and (_kind(info) == SEGMENTER or _generates(info))
         )
     except (ValueError, LookupError, TypeError, AttributeError, OverflowError, RecursionError):

@@ -25,7 +25,7 @@ import SimpleITK as sitk
 
 from .disk import append_line, is_plain_name, part_of, reason_not_written, whole, write_whole, writing_to
 from .errors import CardiacError, shown
-from .labels import STRUCTURES
+from .labels import LABEL_VALUES, STRUCTURES
 from .preview import contact_sheet
 from .slices import (
     GRID_SIZE,
@@ -224,7 +224,7 @@ class DatasetWriter:
     def _write_dataset_json(self) -> None:
         content = {
             "channel_names": {"0": "cine MR"},
-            "labels": {"background": 0, **{s.key: s.value for s in STRUCTURES}},
+            "labels": LABEL_VALUES,
             "numTraining": self.count,
             "file_ending": SUFFIX,
             MADE_BY: self.settings,

@@ -6,6 +6,7 @@ never goes on for ever: when none of many draws of a case passes, it ends in a s
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -16,7 +17,7 @@ from .anatomy import failures
 from .attributes import Attributes
 from .errors import CardiacError
 from .generation import FIRST_IMAGE_STREAM, GREY_LEVELS, MASK_STREAM, GeneratedCase, Generator, GreyArray, image_noise
-from .labels import STRUCTURES
+from .labels import STRUCTURES, dice_of_structures
 from .segmentation import Segmenter
 from .slices import GRID_SPACING, LabelArray
 
@@ -75,13 +76,8 @@ def area(labels: LabelArray, key: str) -> float:
 
 def slice_dice(found: LabelArray, mask: LabelArray) -> dict[str, float]:
     """Dice by structure, of those that either of two label arrays has."""
-    result = {}
-    for structure in STRUCTURES:
-        a, b = found == structure.value, mask == structure.value
-        both = int(a.sum() + b.sum())
-        if both:
-            result[structure.key] = 2 * int((a & b).sum()) / both
-    return result
+    values = zip(STRUCTURES, dice_of_structures(found, mask), strict=True)
+    return {structure.key: value for structure, value in values if not math.isnan(value)}
 
 
 @dataclass

@@ -35,6 +35,9 @@ STRUCTURES = (
     Structure(RV, "RV", "Right ventricle cavity", (66, 121, 219), "53085002"),
 )
 
+LABEL_VALUES = {"background": BACKGROUND, **{structure.key: structure.value for structure in STRUCTURES}}
+"""Names and values, as `dataset.json` and `bundle.json` state them."""
+
 ACDC_ORDER: LabelOrder = {0: BACKGROUND, 1: RV, 2: MYO, 3: LV}
 MNMS_ORDER: LabelOrder = {0: BACKGROUND, 1: LV, 2: MYO, 3: RV}
 
@@ -148,6 +151,17 @@ def remap(mask: npt.NDArray[np.generic], order: LabelOrder, source: str) -> npt.
     for value in values:
         result[mask == value] = order[int(value)]
     return result
+
+
+def dice(a: npt.NDArray[np.bool_], b: npt.NDArray[np.bool_]) -> float:
+    """Overlap 2 |A and B| / (|A| + |B|) (Dice 1945) of two regions; NaN where both are empty."""
+    both = int(a.sum()) + int(b.sum())
+    return 2 * int((a & b).sum()) / both if both else float("nan")
+
+
+def dice_of_structures(found: npt.NDArray[np.uint8], true: npt.NDArray[np.uint8]) -> list[float]:
+    """Dice of LV, MYO and RV in two label arrays of any shape; NaN where neither has the structure."""
+    return [dice(found == structure.value, true == structure.value) for structure in STRUCTURES]
 
 
 def describe_order(order: LabelOrder) -> str:

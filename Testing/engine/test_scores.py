@@ -15,8 +15,8 @@ import pytest
 import SimpleITK as sitk
 
 from cardiac_diffusion_aug.cli import PROGRAM, main
-from cardiac_diffusion_aug.evaluation.scores import Score, dice, hausdorff_95, score_volume, summarize
-from cardiac_diffusion_aug.labels import ACDC_ORDER, LV, MYO, RV
+from cardiac_diffusion_aug.evaluation.scores import Score, hausdorff_95, score_volume, summarize
+from cardiac_diffusion_aug.labels import ACDC_ORDER, LV, MYO, RV, dice
 from phantom import phantom_stack, write_acdc
 
 SPACING = (8.0, 2.0, 1.5)

@@ -15,7 +15,7 @@ import torch
 
 from cardiac_diffusion_aug.bundle import CARD_FILE, SEGMENTER, load_bundle, write_bundle
 from cardiac_diffusion_aug.datasets import read_cases
-from cardiac_diffusion_aug.datasets.pack import WIDE_PACK_SIZE, SlicePack, pack_cases
+from cardiac_diffusion_aug.datasets.pack import WIDE_PACK_SIZE, SlicePack, centered, pack_cases
 from cardiac_diffusion_aug.errors import CardiacError
 from cardiac_diffusion_aug.export import DatasetWriter
 from cardiac_diffusion_aug.jobs import JOBS, Context
@@ -32,7 +32,6 @@ from cardiac_diffusion_aug.training.segmentation_task import (
     STRONG,
     SegmentationTask,
     Traditional,
-    centered,
     volume_dice,
     windows,
 )

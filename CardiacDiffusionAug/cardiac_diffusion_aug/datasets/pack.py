@@ -12,6 +12,7 @@ from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -31,6 +32,8 @@ from ..slices import (
     rescale,
 )
 from .case import Case, LoadedCase
+
+N = TypeVar("N", bound=np.generic)
 
 PACK_SIZE = 176
 """Wider than the model's grid, so that turned and shifted slices still show real anatomy at their corners."""
@@ -161,6 +164,12 @@ def fingerprint(cases: Sequence[Case], size: int = PACK_SIZE) -> str:
     return hashlib.sha256(json.dumps(rows).encode()).hexdigest()[:16]
 
 
+def centered(array: npt.NDArray[N]) -> npt.NDArray[N]:
+    """The model's grid (..., 128, 128) in the middle of packed slices (..., S, S)."""
+    margin = (array.shape[-1] - GRID_SIZE) // 2
+    return array[..., margin : margin + GRID_SIZE, margin : margin + GRID_SIZE]
+
+
 def _pack_case(loaded: LoadedCase, size: int) -> SlicePack | None:
     assert loaded.mask is not None
     mask = sitk.GetArrayViewFromImage(loaded.mask)
@@ -168,11 +177,9 @@ def _pack_case(loaded: LoadedCase, size: int) -> SlicePack | None:
         return None
     grid = grid_around(loaded.image, heart_center(mask), size)
     images = resample_image(loaded.image, grid)
-    margin = (size - GRID_SIZE) // 2
     case = loaded.case
     require_finite(images, case.name)
-    inner = images[:, margin:-margin, margin:-margin]
-    images = rescale(images, case.window or intensity_window(inner, case.name))
+    images = rescale(images, case.window or intensity_window(centered(images), case.name))
     levels = [-1.0 if level is None else level for level in loaded.levels()]
     phase = -1 if case.phase is None else PHASES.index(case.phase)
     group = -1 if case.group is None else GROUPS.index(case.group)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ..labels import STRUCTURES
+from ..labels import dice_of_structures
 from ..segmentation import Segmenter
 from ..slices import LabelArray
 from .copying import Copying, Nearness, Slices, copying
@@ -104,14 +104,7 @@ def evaluate(
 
 def slice_dices(seen: Arrays, masks: LabelArray) -> Rows:
     """Dice (N, 3) of found labels with masks, slice by slice; NaN where neither has the structure."""
-    found = seen["labels"]
-    columns = []
-    for structure in STRUCTURES:
-        a, b = found == structure.value, masks == structure.value
-        both = (a.sum(axis=(1, 2)) + b.sum(axis=(1, 2))).astype(float)
-        shared = (a & b).sum(axis=(1, 2))
-        columns.append(np.divide(2 * shared, both, out=np.full(len(masks), np.nan), where=both > 0))
-    return np.stack(columns, axis=1)
+    return np.array([dice_of_structures(found, mask) for found, mask in zip(seen["labels"], masks, strict=True)])
 
 
 def projected(real: Rows, synthetic: Rows, size: int = FEATURES) -> tuple[Rows, Rows]:

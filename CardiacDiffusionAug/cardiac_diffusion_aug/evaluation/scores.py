@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
 
-from ..labels import STRUCTURES
+from ..errors import CardiacError
+from ..labels import STRUCTURES, dice
 from ..slices import LabelArray
 from .statistics import bootstrap_interval
 
@@ -85,12 +90,6 @@ def score_volume(
     return scores
 
 
-def dice(a: BoolArray, b: BoolArray) -> float:
-    """Overlap 2 |A and B| / (|A| + |B|) (Dice 1945); NaN where both are empty."""
-    both = int(a.sum()) + int(b.sum())
-    return 2 * int((a & b).sum()) / both if both else float("nan")
-
-
 def hausdorff_95(a: BoolArray, b: BoolArray, spacing: tuple[float, float, float]) -> float:
     """95th percentile of the distances between two surfaces, the larger of both directions, in mm.
 
@@ -134,3 +133,37 @@ def summarize(scores: Sequence[Score], measure: str) -> Summary | None:
     return Summary(
         len(values), float(values.mean()), float(values.std()), float(np.median(values)), float(worst.mean()), interval
     )
+
+
+def scores_table(scores: Sequence[Score]) -> bytes:
+    """Scores as a CSV file with a line each; what is NaN or unknown is left empty."""
+    text = io.StringIO()
+    table = csv.DictWriter(text, [field.name for field in fields(Score)], lineterminator="\n")
+    table.writeheader()
+    for score in scores:
+        table.writerow({name: _cell(value) for name, value in asdict(score).items()})
+    return text.getvalue().encode("utf-8")
+
+
+def read_scores(path: Path) -> list[Score]:
+    """The scores of a file that `scores_table` made.
+
+    Raises:
+        CardiacError: it is not there, or not of this kind.
+    """
+    try:
+        with path.open(newline="", encoding="utf-8") as stream:
+            return [_score(row) for row in csv.DictReader(stream)]
+    except (OSError, ValueError, LookupError, TypeError, csv.Error) as error:
+        raise CardiacError(f"{path} is not a table of scores; remove its folder, and score again.") from error
+
+
+def _score(row: dict[str, str]) -> Score:
+    figures = {name: float(row[name] or "nan") for name in MEASURES}
+    return Score(row["case"], row["patient"], row["phase"] or None, row["structure"], **figures)
+
+
+def _cell(value: Any) -> Any:
+    if isinstance(value, float):
+        return "" if value != value else f"{value:.4f}"
+    return "" if value is None else value

@@ -11,7 +11,7 @@ import numpy.typing as npt
 import SimpleITK as sitk
 
 from ..datasets import Case, read_cases
-from ..datasets.pack import GREY_LEVELS, SlicePack
+from ..datasets.pack import GREY_LEVELS, SlicePack, centered
 from ..errors import CardiacError
 from ..slices import (
     GRID_SIZE,
@@ -58,13 +58,11 @@ def real_set(pack: SlicePack) -> SliceSet:
     Raises:
         CardiacError: none of them shows a heart.
     """
-    margin = (pack.masks.shape[-1] - GRID_SIZE) // 2
-    inner = slice(margin, margin + GRID_SIZE)
-    masks = pack.masks[:, inner, inner]
+    masks = centered(pack.masks)
     shown = masks.any(axis=(1, 2))
     if not shown.any():
         raise CardiacError("None of the chosen real slices is labelled; choose other patients.")
-    images = pack.images[shown][:, inner, inner].astype(np.float32) * (2 / GREY_LEVELS) - 1
+    images = centered(pack.images[shown]).astype(np.float32) * (2 / GREY_LEVELS) - 1
     # A pack holds all slices of a stack, one after the other.
     _, first, case = np.unique(pack.cases, return_index=True, return_inverse=True)
     indices = np.arange(len(pack)) - first[case]

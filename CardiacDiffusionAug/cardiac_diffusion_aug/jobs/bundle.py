@@ -73,14 +73,14 @@ class BuildBundle(Job):
 
     def _info(self, trainings: dict[str, dict[str, Any]]) -> dict[str, Any]:
         from ..attributes import GROUPS, PHASES
-        from ..labels import STRUCTURES
+        from ..labels import LABEL_VALUES
         from ..slices import GRID_SIZE, GRID_SPACING
 
         return {
             "name": self.output.resolve().name,
             "version": self.version,
             "license": self.license,
-            "labels": {"background": 0, **{s.key: s.value for s in STRUCTURES}},
+            "labels": LABEL_VALUES,
             "grid": {"size": GRID_SIZE, "spacing_mm": GRID_SPACING},
             "attributes": {
                 "phase": list(PHASES),

@@ -86,7 +86,7 @@ class Nearest(Job):
         """
         from ..disk import part_of, write_whole, writing_to
         from ..export import DATASET, MADE_BY, SUFFIX, require_permission
-        from ..labels import STRUCTURES
+        from ..labels import LABEL_VALUES
 
         if self.output.exists() and not self.output.is_dir():
             raise CardiacError(f"{self.output} is a file; choose a folder for --output.", "bad_output")
@@ -96,7 +96,7 @@ class Nearest(Job):
             if self.output.is_dir() and any(path != begun for path in self.output.iterdir()):
                 require_permission(self.output, settings, resume=False, overwrite=True)
             self.output.mkdir(parents=True, exist_ok=True)
-            labels = {"background": 0, **{s.key: s.value for s in STRUCTURES}}
+            labels = LABEL_VALUES
             content = {"labels": labels, "file_ending": SUFFIX, MADE_BY: settings}
             write_whole(self.output / DATASET, (json.dumps(content, indent=2) + "\n").encode())
 

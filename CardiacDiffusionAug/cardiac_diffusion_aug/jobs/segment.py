@@ -67,7 +67,7 @@ class _Folder:
         """Remove earlier results that are to be replaced, and make the folder this run's own."""
         from ..disk import write_whole
         from ..export import DATASET, MADE_BY, SUFFIX
-        from ..labels import STRUCTURES
+        from ..labels import LABEL_VALUES
         from ..measurements import TABLE
 
         if self.claimed:
@@ -75,8 +75,7 @@ class _Folder:
         earlier = [*self.path.glob(f"*{SUFFIX}"), self.path / TABLE, self.path / PREVIEW] if self.overwrite else []
         for old in earlier:
             old.unlink(missing_ok=True)
-        labels = {"background": 0, **{s.key: s.value for s in STRUCTURES}}
-        content = {"labels": labels, "file_ending": SUFFIX, MADE_BY: self.settings}
+        content = {"labels": LABEL_VALUES, "file_ending": SUFFIX, MADE_BY: self.settings}
         write_whole(self.path / DATASET, (json.dumps(content, indent=2) + "\n").encode())
         self.claimed = True
 

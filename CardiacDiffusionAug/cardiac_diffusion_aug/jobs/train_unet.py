@@ -161,7 +161,7 @@ class TrainUnet(TrainingJob):
         from accelerate import PartialState
 
         from ..bundle import SEGMENTER, load_bundle, write_bundle
-        from ..labels import STRUCTURES
+        from ..labels import LABEL_VALUES
         from ..model_card import segmenter_card
         from ..slices import GRID_SIZE, GRID_SPACING
 
@@ -174,7 +174,7 @@ class TrainUnet(TrainingJob):
             "name": self.output.resolve().name,
             "version": self.version,
             "license": self.license,
-            "labels": {"background": 0, **{s.key: s.value for s in STRUCTURES}},
+            "labels": LABEL_VALUES,
             "grid": {"size": GRID_SIZE, "spacing_mm": GRID_SPACING},
             "training": {
                 "data": self.training_data,

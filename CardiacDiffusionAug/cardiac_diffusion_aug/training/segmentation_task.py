@@ -13,12 +13,12 @@ import torch
 from monai.losses.dice import DiceCELoss
 from torch import Tensor, nn
 
-from ..datasets.pack import GREY_LEVELS, SlicePack
-from ..labels import STRUCTURES
+from ..datasets.pack import GREY_LEVELS, SlicePack, centered
+from ..labels import STRUCTURES, dice_of_structures
 from ..networks.image_denoiser import one_hot
 from ..networks.segmentation_unet import SegmentationUNet
 from ..preview import contact_sheet
-from ..slices import GRID_SIZE, LabelArray
+from ..slices import LabelArray
 from .augmentation import AS_IT_IS, NONE, Appearance, Deformation, change_appearance, read_at, sampling_points
 
 SHEET_CASES = 16
@@ -169,12 +169,6 @@ def _turned(points: Tensor, share: float, generator: torch.Generator) -> Tensor:
     return result
 
 
-def centered(array: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
-    """The model's grid (N, 128, 128) in the middle of packed slices (N, S, S)."""
-    margin = (array.shape[-1] - GRID_SIZE) // 2
-    return array[:, margin : margin + GRID_SIZE, margin : margin + GRID_SIZE]
-
-
 @torch.inference_mode()
 def predict(network: nn.Module, images: npt.NDArray[np.uint8], device: torch.device) -> LabelArray:
     """Labels (N, H, W) of grey levels (N, H, W)."""
@@ -187,13 +181,4 @@ def predict(network: nn.Module, images: npt.NDArray[np.uint8], device: torch.dev
 
 def volume_dice(predicted: LabelArray, masks: LabelArray, cases: npt.NDArray[np.str_]) -> npt.NDArray[np.float64]:
     """Dice (cases, 3) of LV, MYO and RV over the slices of each case; NaN where neither has the structure."""
-    rows = []
-    for case in np.unique(cases):
-        a, b = predicted[cases == case], masks[cases == case]
-        row = []
-        for structure in STRUCTURES:
-            found, true = a == structure.value, b == structure.value
-            both = int(found.sum() + true.sum())
-            row.append(2 * float((found & true).sum()) / both if both else float("nan"))
-        rows.append(row)
-    return np.array(rows)
+    return np.array([dice_of_structures(predicted[cases == case], masks[cases == case]) for case in np.unique(cases)])

@@ -10,7 +10,7 @@ import torch
 from diffusers.schedulers.scheduling_dpmsolver_multistep import DPMSolverMultistepScheduler
 from torch import Tensor, nn
 
-from ..datasets.pack import GREY_LEVELS, PACK_SIZE, SlicePack
+from ..datasets.pack import GREY_LEVELS, SlicePack, centered
 from ..diffusion.objective import flow_matching_loss, logit_normal_sigmas
 from ..diffusion.sampling import case_noise, sample
 from ..networks.blocks import UNKNOWN
@@ -189,8 +189,7 @@ class ImageTask(_Task):
         """Images for masks of validation patients, or of training patients where there are none."""
         pack = self.validation if len(self.validation) else self.training
         chosen = torch.linspace(0, len(pack) - 1, SHEET_CASES + 2).long()[1:-1]
-        margin = (PACK_SIZE - GRID_SIZE) // 2
-        masks = pack.masks[chosen.numpy(), margin:-margin, margin:-margin]
+        masks = centered(pack.masks[chosen.numpy()])
         modulation = self.network.modulation(one_hot(torch.from_numpy(masks)).to(self.device))
         noise = torch.stack([case_noise(0, k, 1, (1, GRID_SIZE, GRID_SIZE)) for k in range(SHEET_CASES)])
         nothing = torch.full((SHEET_CASES, 3), UNKNOWN, device=self.device)
