@@ -15,6 +15,7 @@ from .cases import KEPT, REJECTED, CaseSet
 from .pictures import contactSheet
 
 JOB = "slicer-save"
+PREVIEW_CASES = 16
 FACTS = ("phase", "group", "level", "seed", "case", "variation", "model", "checks")
 """Columns of the table that the manifest has too."""
 
@@ -95,8 +96,7 @@ def saveSteps(
     total = len(numbers)
     yield 0, total
     if form is Format.SHEET:
-        _saveSheet(cases, numbers, target, overwrite)
-        yield total, total
+        yield from _saveSheet(cases, numbers, target, overwrite)
         return
     add = {
         Format.NNUNET: _newDataSet,
@@ -109,6 +109,9 @@ def saveSteps(
         for done, number in enumerate(numbers, 1):
             add.send(number)
             yield done, total
+        if form is Format.NNUNET:
+            for _step in _preview(cases, numbers[:PREVIEW_CASES], target):
+                yield total, total
     finally:
         # Also after a cancellation what is there is brought to its end.
         add.close()
@@ -128,7 +131,8 @@ def _newDataSet(cases: CaseSet, folder: Path, form: Format, overwrite: bool) -> 
             name = fileName(row["name"])
             writer.add(name, *cases.stacks(number), {**facts, "patient": name, "kept": _kept(row["state"])})
     finally:
-        writer.finish()
+        # Its own preview would take too long at once.
+        writer.finish(draw=False)
 
 
 def _kept(state: str) -> str:
@@ -179,11 +183,19 @@ def _write(stack: sitk.Image, path: Path, overwrite: bool) -> None:
             raise OSError(f"{path} could not be written") from error
 
 
-def _saveSheet(cases: CaseSet, numbers: Sequence[int], path: Path, overwrite: bool) -> None:
+def _saveSheet(cases: CaseSet, numbers: Sequence[int], path: Path, overwrite: bool) -> Iterator[tuple[int, int]]:
     if path.exists() and not overwrite:
         raise CardiacError(f"{path} is there already; choose another name, or allow it to be replaced.", "bad_output")
-    with writing_to(path.parent, "try again"), whole(path) as part:
-        part.write_bytes(contactSheet([cases.stacks(number) for number in numbers]))
+    with writing_to(path.parent, "try again"):
+        for done, _step in enumerate(contactSheet(map(cases.stacks, numbers), len(numbers), path)):
+            yield min(done, len(numbers)), len(numbers)
+    yield len(numbers), len(numbers)
+
+
+def _preview(cases: CaseSet, numbers: Sequence[int], folder: Path) -> Iterator[tuple[int, int]]:
+    from cardiac_diffusion_aug.export import PREVIEW
+
+    yield from _saveSheet(cases, numbers, folder / PREVIEW, overwrite=True)
 
 
 def fileName(name: str) -> str:

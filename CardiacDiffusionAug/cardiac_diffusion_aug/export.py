@@ -139,13 +139,13 @@ class DatasetWriter:
             "mask": str(self.folder / LABELS / f"{name}{SUFFIX}"),
         }
 
-    def finish(self) -> Path:
-        """Bring `dataset.json` and the preview up to date, and return the preview's path."""
+    def finish(self, draw: bool = True) -> Path:
+        """Bring `dataset.json` and, unless told otherwise, the preview up to date, and return the preview's path."""
         preview = self.folder / PREVIEW
         with writing_to(self.folder):
             (self.folder / UNFINISHED).unlink(missing_ok=True)
             self._write_dataset_json()
-            if self._first:
+            if self._first and draw:
                 with whole(preview) as part:
                     contact_sheet([self._tile(name) for name in self._first], part)
         return preview

@@ -66,7 +66,8 @@ def markdown(columns: Mapping[str, Callable[[Row], str]], rows: Sequence[Row]) -
 
 def figure(value: float) -> str:
     """Three digits that matter, without an exponent."""
-    return f"{value:.0f}" if abs(value) >= 100 else f"{value:#.3g}"
+    text = f"{value:#.3g}"
+    return f"{value:.0f}" if abs(value) >= 100 else text.rstrip(".")
 
 
 def tables(result: Mapping[str, Any]) -> str:
@@ -145,8 +146,13 @@ def chart(result: Mapping[str, Any], path: Path) -> None:
     sampling, training = result["sampling"], result["training"]
     drawing = Figure(figsize=(9, 0.34 * (len(sampling) + len(training)) + 2.2), layout="constrained")
     above, below = drawing.subplots(2, 1, height_ratios=[len(sampling) + 1, len(training) + 1])
-    labels = [f"{row['name']}, {row['calls']} calls" for row in sampling]
-    bars(above, "seconds an image (less is better)", labels, [row["seconds"] for row in sampling])
+    labels = [f"{row['name']}: {row['calls']}" for row in sampling]
+    bars(
+        above,
+        "seconds an image (less is better); after each name, the network calls",
+        labels,
+        [row["seconds"] for row in sampling],
+    )
     labels = [row["name"] for row in training]
     bars(below, "training samples a second (more is better)", labels, [1 / row["seconds"] for row in training])
     drawing.suptitle(f"{result['machine']['device']}, {result['options']['precision']}", fontsize=10)

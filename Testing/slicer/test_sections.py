@@ -13,6 +13,7 @@ import SimpleITK as sitk
 import slicer
 
 import qt
+from cardiac_diffusion_aug.labels import STRUCTURES
 from CardiacDiffusionAugLib.cases import KEPT, REJECTED, caseSets
 from CardiacDiffusionAugLib.masks import drawnMask
 from CardiacDiffusionAugLib.parameters import Group, Level, Phase, TuneSource
@@ -191,6 +192,17 @@ def test_a_hundred_cases_are_reviewed_with_keys(driver: Driver) -> None:
     driver.picture("review")
 
 
+@pytest.mark.parametrize("form", [Format.NNUNET, Format.NRRD, Format.SHEET], ids=["nnU-Net", "NRRD", "sheet"])
+def test_saving_a_hundred_cases_does_not_stop_the_window(driver: Driver, tmp_path: Path, form: Format) -> None:
+    cases, _ = filled(100)
+    driver.parameters.cases = cases.browser
+    wait_until(lambda: not driver.panel.review._queue, 30)
+    driver.choose(driver.ui.saveFormatComboBox, form.label())
+    driver.choose(driver.ui.saveWhichComboBox, Which.ALL.label())
+    driver.ui.savePathEdit.currentPath = str(tmp_path / "out")
+    assert "Done" in driver.run(driver.ui.saveButton)
+
+
 def existing_set(folder: Path) -> None:
     """An nnU-Net data set of somebody else, with labels in another order."""
     image, mask = (stack[:, :, 3:4] for stack in phantom_stack())
@@ -245,7 +257,13 @@ def test_save_writes_every_form_and_overwrites_nothing_unasked(driver: Driver, d
     assert "Done" in save(Format.NRRD, Which.ALL, tmp_path / "pairs")
     assert len(list((tmp_path / "pairs" / "masks").glob("*.nrrd"))) == 4
     assert "Done" in save(Format.SHEET, Which.ALL, tmp_path / "sheet.png")
-    assert (tmp_path / "sheet.png").read_bytes().startswith(b"\x89PNG")
+    sheet = sitk.GetArrayFromImage(sitk.ReadImage(str(tmp_path / "sheet.png")))
+    assert sheet.shape == (332, 332, 3), "four tiles of 160 pixels with margins of 4"
+    tile = sheet[4:104, 4:112]
+    assert np.ptp(tile) > 100
+    # The outlines are in the structures' colours.
+    assert (tile == STRUCTURES[0].color).all(axis=-1).any()
+    assert sitk.ReadImage(str(tmp_path / "raw" / "preview.png")).GetSize() == (332, 168)
 
     # Replacing needs a yes.
     content = (tmp_path / "raw" / "labelsTr" / "case000.nii.gz").read_bytes()

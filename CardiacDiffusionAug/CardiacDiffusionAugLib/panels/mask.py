@@ -25,6 +25,7 @@ class MaskSection(Section):
         """Connect the widgets."""
         ui = self.ui
         self._parts: list[Part] = []
+        self._seen: tuple[Any, ...] | None = None
         self._boxes: dict[str, Any] = {}
         self._chosen: dict[str, int | None] = {}
         self._node: Any = None
@@ -52,6 +53,11 @@ class MaskSection(Section):
         node = self.parameters.mask
         if node is not self._node:
             self._observe(node)
+        # Looking through a large label map takes a while.
+        seen = _state(node)
+        if seen == self._seen:
+            return
+        self._seen = seen
         parts = partsOf(node) if node is not None else []
         if parts == self._parts:
             return
@@ -132,3 +138,17 @@ class MaskSection(Section):
     def cleanup(self) -> None:
         """Stop observing."""
         self._observe(None)
+
+
+def _state(node: Any) -> tuple[Any, ...]:
+    """What differs once a mask has changed."""
+    if node is None:
+        return ()
+    data = node.GetSegmentation() if node.IsA("vtkMRMLSegmentationNode") else node.GetImageData()
+    display = node.GetDisplayNode()
+    return (
+        node.GetID(),
+        node.GetMTime(),
+        data.GetMTime() if data is not None else 0,
+        display.GetMTime() if display is not None else 0,
+    )
