@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 COLUMNS, DPI, WIDTH = 3, 165, 9.56
 PANEL_HEIGHT, LEGEND_HEIGHT, CURVES_HEIGHT = 2.1, 0.35, 4.2
 BINS = 25
+INTERVAL_SHIFT = 0.02
 FAR = 2.0
 """Where the range of all values is this many times that of the inner 96 %, the plot keeps to the latter."""
 REAL_COLOR, OUR_COLOR, INK, GRID = "#b4bcc7", "#c2410c", "#3b4654", "#e5e8ec"
@@ -63,9 +64,19 @@ def draw_curves(plot: Curves) -> bytes:
         _say_empty(axes)
         return _png(canvas)
     lines: list[Line2D] = []
-    for index, (x, y) in enumerate(plot.lines.values()):
+    for index, (name, (x, y)) in enumerate(plot.lines.items()):
         color, marker = LINE_COLORS[index % len(LINE_COLORS)], MARKERS[index % len(MARKERS)]
-        lines += axes.plot(np.asarray(x, float), np.asarray(y, float), marker=marker, markersize=5, color=color)
+        # Side by side, for intervals at one x would hide each other.
+        shift = 1 + INTERVAL_SHIFT * (index - (len(plot.lines) - 1) / 2) if plot.intervals else 1.0
+        places = np.asarray(x, float) * shift
+        lines += axes.plot(places, np.asarray(y, float), marker=marker, markersize=5, color=color)
+        if name in plot.intervals:
+            low, high = (np.asarray(ends, float) for ends in plot.intervals[name])
+            axes.vlines(places, low, high, color=color, linewidth=1.2, alpha=0.7)
+    if len(plot.ticks):
+        axes.set_xscale("log")
+        axes.set_xticks(list(plot.ticks), [f"{tick:g}" for tick in plot.ticks])
+        axes.minorticks_off()
     _finish(canvas.legend(lines, [*map(_text, plot.lines)], loc="outside right upper", frameon=False, fontsize=9))
     return _png(canvas)
 

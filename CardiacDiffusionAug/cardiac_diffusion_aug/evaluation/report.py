@@ -80,12 +80,28 @@ class Histogram:
 
 @dataclass(frozen=True)
 class Curves:
-    """Lines by name, each as (x, y)."""
+    """Lines by name, each as (x, y).
+
+    Attributes:
+        intervals: of the points of a line by its name, as (lower ends, upper ends).
+        ticks: values of x where the axis is marked, on a scale of ratios; an even scale without any.
+    """
 
     title: str
     x_label: str
     y_label: str
     lines: Mapping[str, tuple[npt.ArrayLike, npt.ArrayLike]]
+    intervals: Mapping[str, tuple[npt.ArrayLike, npt.ArrayLike]] = field(default_factory=dict)
+    ticks: Sequence[float] = ()
+
+
+@dataclass(frozen=True)
+class Table:
+    """Texts in rows and columns."""
+
+    title: str
+    head: Sequence[str]
+    rows: Sequence[Sequence[str]]
 
 
 @dataclass(frozen=True)
@@ -115,16 +131,22 @@ class Section:
     figures: Sequence[Figure] = ()
     plots: Sequence[Histogram | Curves] = ()
     sheets: Sequence[Sheet | Pairs] = ()
+    tables: Sequence[Table] = ()
 
 
 @dataclass(frozen=True)
 class Report:
-    """A title, what it is about by name, topics, and plain sentences for the top."""
+    """A title, what it is about by name, topics, and plain sentences for the top.
+
+    Attributes:
+        heads: of the columns of values, of a figure and of what stands beside it.
+    """
 
     title: str
     facts: Mapping[str, str]
     sections: Sequence[Section]
     summary: Sequence[str] = field(default_factory=list)
+    heads: tuple[str, str] = ("Ours", "Real")
 
 
 def write_report(report: Report, folder: Path) -> Path:
@@ -136,7 +158,7 @@ def write_report(report: Report, folder: Path) -> Path:
     """
     text = json.dumps(_as_json(report), indent=1, allow_nan=False) + "\n"
     # Both before either is written: the two files of a folder shall tell of the same report.
-    page = _page(report)
+    page = page_html(report)
     with writing_to(folder):
         folder.mkdir(parents=True, exist_ok=True)
         write_whole(folder / FIGURES, text.encode("utf-8"))
@@ -152,7 +174,7 @@ def _as_json(report: Report) -> dict[str, Any]:
             key = f"{section.key}.{figure.key}"
             if key in figures:
                 raise ValueError(f"Two figures of the report have the key {key!r}; give each its own.")
-            figures[key] = _figure_json(figure)
+            figures[key] = figure_json(figure)
     return {
         "format": FORMAT,
         "title": report.title,
@@ -162,7 +184,8 @@ def _as_json(report: Report) -> dict[str, Any]:
     }
 
 
-def _figure_json(figure: Figure) -> dict[str, Any]:
+def figure_json(figure: Figure) -> dict[str, Any]:
+    """A figure as values that JSON holds."""
     bar, interval = figure.bar, figure.interval
     return {
         "name": figure.name,
@@ -198,7 +221,7 @@ thead th, .facts th { color: var(--soft); font-weight: 600; } .facts { width: au
 .facts th { white-space: nowrap; } .figures th:nth-child(1) { width: 38%; }
 .figures th:nth-child(2) { width: 22%; } .figures th:nth-child(3), .figures th:nth-child(5) { width: 12%; }
 .figures td:first-child { min-width: 14rem; }
-.figures td + td { white-space: nowrap; font-variant-numeric: tabular-nums; }
+.figures td + td, .texts td { white-space: nowrap; font-variant-numeric: tabular-nums; }
 .topic th { padding-top: 1.4rem; } .topic a { color: inherit; text-decoration-color: var(--soft); }
 small { color: var(--soft); font-size: .88em; } td small.words { display: block; line-height: 1.4; }
 .good, .missed { font-weight: 600; } .good { color: var(--good); } .missed { color: var(--missed); }
@@ -211,7 +234,7 @@ img { max-width: 100%; height: auto; display: block; } .plot img { background: #
 .tiles figure { margin: 0; } .tiles figcaption { margin-top: .3rem; }
 .side { display: flex; gap: 6px; } .side img { flex: 1 1 0; min-width: 0; align-self: flex-start; }
 @media (max-width: 45rem) { th, td { padding-right: .7rem; } .figures td:first-child { min-width: 7rem; }
-  .figures td + td { white-space: normal; } }
+  .figures td + td, .texts td { white-space: normal; } }
 @media print { html { font-size: 10.5px; } body { padding: 0; font-size: 1rem; max-width: none; }
   .wide { overflow: visible; } .figures td:first-child { min-width: 0; } h2, h3 { break-after: avoid; }
   h2 { margin-top: 2.5rem; } tr { break-inside: avoid; } .topic { break-after: avoid; }
@@ -222,7 +245,8 @@ img { max-width: 100%; height: auto; display: block; } .plot img { background: #
 POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
 
 
-def _page(report: Report) -> str:
+def page_html(report: Report) -> str:
+    """The page as text."""
     facts = "".join(
         f'<tr><th scope="row">{escape(name)}</th><td>{escape(text)}</td></tr>' for name, text in report.facts.items()
     )
@@ -234,32 +258,42 @@ def _page(report: Report) -> str:
         f"<title>{escape(report.title)}</title><style>{STYLE}</style></head>\n<body><h1>{escape(report.title)}</h1>\n"
         + (f'<div class="summary">{summary}</div>\n' if summary else "")
         + (f'<table class="facts"><tbody>{facts}</tbody></table>\n' if facts else "")
-        + _overview(report.sections)
-        + "".join(_section_html(section, index) for index, section in enumerate(report.sections))
+        + _overview(report)
+        + "".join(_section_html(section, index, report.heads) for index, section in enumerate(report.sections))
         + "</body></html>\n"
     )
 
 
-def _overview(sections: Sequence[Section]) -> str:
+def _overview(report: Report) -> str:
     """Every figure of the report in one table, by topic."""
     groups = [
         f'<tr class="topic"><th colspan="5" scope="rowgroup"><a href="#topic-{index}">{escape(section.title)}</a>'
         f"</th></tr>{''.join(_row(figure, words=_finite(figure.value) is None) for figure in section.figures)}"
-        for index, section in enumerate(sections)
+        for index, section in enumerate(report.sections)
         if section.figures
     ]
-    return f"<h2>All figures</h2>{_table(groups)}" if groups else ""
+    return f"<h2>All figures</h2>{_table(groups, report.heads)}" if groups else ""
 
 
-def _section_html(section: Section, index: int) -> str:
-    table = _table(["".join(_row(figure, words=True) for figure in section.figures)]) if section.figures else ""
+def _section_html(section: Section, index: int, heads: tuple[str, str]) -> str:
+    rows = "".join(_row(figure, words=True) for figure in section.figures)
+    table = (_table([rows], heads) if rows else "") + "".join(map(_texts_html, section.tables))
     words = f"<p>{escape(section.words)}</p>" if section.words else ""
     sheets = "".join(_sheet_html(sheet) for sheet in section.sheets)
     return f'<h2 id="topic-{index}">{escape(section.title)}</h2>{words}{table}{_plots_html(section.plots)}{sheets}\n'
 
 
-def _table(groups: Sequence[str]) -> str:
-    head = "".join(f'<th scope="col">{name}</th>' for name in ("Figure", "Ours", "Real", "Bar", "Verdict"))
+def _texts_html(table: Table) -> str:
+    head = "".join(f'<th scope="col">{escape(name)}</th>' for name in table.head)
+    rows = "".join(f"<tr>{''.join(f'<td>{escape(text)}</td>' for text in row)}</tr>\n" for row in table.rows)
+    return (
+        f'<h3>{escape(table.title)}</h3><div class="wide"><table class="texts"><thead><tr>{head}</tr></thead>'
+        f"<tbody>{rows}</tbody></table></div>\n"
+    )
+
+
+def _table(groups: Sequence[str], heads: tuple[str, str]) -> str:
+    head = "".join(f'<th scope="col">{escape(name)}</th>' for name in ("Figure", *heads, "Bar", "Verdict"))
     bodies = "".join(f"<tbody>{rows}</tbody>\n" for rows in groups)
     return f'<div class="wide"><table class="figures"><thead><tr>{head}</tr></thead>{bodies}</table></div>\n'
 

@@ -85,3 +85,21 @@ def bootstrap_interval(
     found = [float(statistic(values[rows])) for rows in drawn]
     low, high = np.percentile(found, (50 - 50 * level, 50 + 50 * level))
     return float(low), float(high)
+
+
+def signed_rank_p(differences: npt.ArrayLike) -> float | None:
+    """Two-sided p of the signed-rank test (Wilcoxon 1945) that paired differences lie around 0.
+
+    Args:
+        differences: (N,) one of each patient; NaN ones are left out.
+
+    Returns:
+        The probability, 1 where all are 0, or None where there are none.
+    """
+    from scipy.stats import wilcoxon
+
+    values = np.asarray(differences, np.float64)
+    values = values[np.isfinite(values)]
+    if not len(values):
+        return None
+    return float(wilcoxon(values).pvalue) if values.any() else 1.0

@@ -11,6 +11,7 @@ from .generate import Generate
 from .nearest import Nearest
 from .score import ScoreJob
 from .segment import Segment
+from .study import Study
 from .synthesize import Synthesize
 from .train import TrainImages, TrainMasks
 from .train_unet import TrainUnet
@@ -32,5 +33,6 @@ JOBS: dict[str, type[Job]] = {
         TrainImages,
         BuildBundle,
         TrainUnet,
+        Study,
     )
 }

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -75,17 +73,13 @@ class ScoreJob(Job):
 
     def _write(self, scores: Sequence[Score], summaries: dict[str, dict[str, Summary]]) -> dict[str, str]:
         from ..disk import write_whole, writing_to
+        from ..evaluation.scores import scores_table
 
         assert self.output is not None
-        text = io.StringIO()
-        table = csv.DictWriter(text, list(asdict(scores[0])), lineterminator="\n")
-        table.writeheader()
-        for score in scores:
-            table.writerow({k: _cell(v) for k, v in asdict(score).items()})
         content = {group: {name: asdict(s) for name, s in found.items()} for group, found in summaries.items()}
         with writing_to(self.output, "score again"):
             self.output.mkdir(parents=True, exist_ok=True)
-            write_whole(self.output / TABLE, text.getvalue().encode("utf-8"))
+            write_whole(self.output / TABLE, scores_table(scores))
             write_whole(self.output / SUMMARY, (json.dumps(content, indent=1, allow_nan=False) + "\n").encode())
         return {"output": str(self.output)}
 
@@ -147,12 +141,6 @@ def _told(summaries: dict[str, dict[str, Summary]]) -> dict[str, str]:
         phases = [f"{p} {summaries[p][name].mean:.3f}" for p in ("ED", "ES") if name in summaries.get(p, {})]
         lines[name] = ", ".join([text, *phases, f"worst tenth {found.worst:.3f}"])
     return lines
-
-
-def _cell(value: Any) -> Any:
-    if isinstance(value, float):
-        return "" if value != value else f"{value:.4f}"
-    return "" if value is None else value
 
 
 def _size(stack: Any) -> str:

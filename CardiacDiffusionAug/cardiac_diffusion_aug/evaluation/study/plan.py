@@ -1,0 +1,190 @@
+"""What a study consists of: its fractions of the patients, its arms, and its units with what each of them needs."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from ...errors import CardiacError, shown
+
+PLAIN, TRADITIONAL, SYNTHETIC, BOTH = "plain", "traditional", "synthetic", "both"
+ARMS = {
+    PLAIN: "real, no augmentation",
+    TRADITIONAL: "real, strong augmentation",
+    SYNTHETIC: "made only, strong augmentation",
+    BOTH: "real and made, strong augmentation",
+}
+WITH_MADE = (SYNTHETIC, BOTH)
+
+MASKS, IMAGES, GENERATOR, MADE, COPYING = "masks", "images", "generator", "made", "copying"
+UNET, SCORES, FURTHER = "unet", "scores", "further"
+KINDS = {
+    MASKS: "training of the mask network",
+    IMAGES: "training of the image network",
+    GENERATOR: "generator",
+    MADE: "made slices",
+    COPYING: "copying test",
+    UNET: "U-Nets",
+    SCORES: "scores",
+    FURTHER: "scores on further data",
+}
+FILTER_SEED = 0
+"""Of the U-Net of the traditional arm that looks for the masks in made images."""
+
+
+@dataclass(frozen=True)
+class Fraction:
+    """Some of the training patients, to whom everything of this fraction is confined.
+
+    Attributes:
+        train: patients whom generators and U-Nets learn from, sorted.
+        select: patients by whom the best snapshot is chosen, sorted; nobody where the last one counts.
+        slices: of the training patients, those that show a heart.
+        whole: whether these are all training patients there are.
+    """
+
+    train: tuple[str, ...]
+    select: tuple[str, ...]
+    slices: int
+    whole: bool = False
+
+    @property
+    def count(self) -> int:
+        """Number of patients."""
+        return len(self.train) + len(self.select)
+
+    @property
+    def patients(self) -> frozenset[str]:
+        """All of them."""
+        return frozenset(self.train + self.select)
+
+    @property
+    def folder(self) -> str:
+        """Of all that belongs to it, in the study's folder."""
+        return f"patients-{self.count:03d}"
+
+    @property
+    def name(self) -> str:
+        """In words."""
+        return f"{self.count} patient{'s' * (self.count != 1)}"
+
+
+@dataclass(frozen=True)
+class Unit:
+    """A step of the study with a folder of its own, in which `result.json` appears once it is done.
+
+    Attributes:
+        key: folder within the study's.
+        kind: one of `KINDS`.
+        fraction: whom it is confined to.
+        arm, seed: of the U-Net, where it belongs to one.
+        needs: keys of the units that come before it.
+        group: units of one group belong to the same part of a job array, since they wait for each other.
+        amount: of work, to be compared within a kind.
+    """
+
+    key: str
+    kind: str
+    fraction: Fraction
+    arm: str = ""
+    seed: int = 0
+    needs: tuple[str, ...] = ()
+    group: str = ""
+    amount: float = 1.0
+
+    @property
+    def name(self) -> str:
+        """In words."""
+        cell = f", {self.arm} arm, seed {self.seed}" if self.arm else ""
+        return f"{self.fraction.name}{cell}, {KINDS[self.kind]}"
+
+
+def study_units(
+    fractions: Sequence[Fraction],
+    seeds: Sequence[int],
+    made_per_real: float,
+    trains_generators: bool = True,
+    filters: bool = True,
+    further: bool = False,
+) -> list[Unit]:
+    """All units of a study; each comes after what it needs.
+
+    Args:
+        fractions: smallest first.
+        seeds: of the U-Nets.
+        made_per_real: made slices for each real one.
+        trains_generators: whether the study trains them itself.
+        filters: whether the U-Net of the traditional arm and seed 0 looks through what is made.
+        further: whether the U-Nets are scored on further data too.
+    """
+    units: list[Unit] = []
+    for fraction in fractions:
+        home = fraction.folder
+        filtering = _cell_key(fraction, TRADITIONAL, FILTER_SEED, UNET)
+        needs: tuple[str, ...] = ()
+        if trains_generators:
+            needs = (f"{home}/{MASKS}", f"{home}/{IMAGES}")
+            units += [Unit(key, key.rpartition("/")[2], fraction, group=home) for key in needs]
+        units.append(Unit(f"{home}/{GENERATOR}", GENERATOR, fraction, needs=needs, group=home))
+        if filters and FILTER_SEED not in seeds:
+            units.append(Unit(filtering, UNET, fraction, TRADITIONAL, FILTER_SEED, group=home))
+        for seed in seeds:
+            for arm in (PLAIN, TRADITIONAL):
+                group = home if filters and (arm, seed) == (TRADITIONAL, FILTER_SEED) else ""
+                units += _cell(fraction, arm, seed, (), further, group)
+        made = f"{home}/{MADE}"
+        needs = (f"{home}/{GENERATOR}", *([filtering] if filters else []))
+        amount = made_count(fraction, made_per_real)
+        units.append(Unit(made, MADE, fraction, needs=needs, group=home, amount=amount))
+        units.append(Unit(f"{home}/{COPYING}", COPYING, fraction, needs=(made,), group=home, amount=amount))
+        for seed in seeds:
+            for arm in WITH_MADE:
+                units += _cell(fraction, arm, seed, (made,), further)
+    return units
+
+
+def _cell(
+    fraction: Fraction, arm: str, seed: int, needs: tuple[str, ...], further: bool, group: str = ""
+) -> Iterator[Unit]:
+    first = _cell_key(fraction, arm, seed, UNET)
+    group = group or first
+    yield Unit(first, UNET, fraction, arm, seed, needs, group)
+    for kind in (SCORES, FURTHER) if further else (SCORES,):
+        yield Unit(_cell_key(fraction, arm, seed, kind), kind, fraction, arm, seed, (first,), group)
+
+
+def _cell_key(fraction: Fraction, arm: str, seed: int, kind: str) -> str:
+    return f"{fraction.folder}/{arm}-{seed}/{kind}"
+
+
+def made_count(fraction: Fraction, made_per_real: float) -> int:
+    """How many slices are made for a fraction."""
+    return max(1, round(made_per_real * fraction.slices))
+
+
+def of_part(units: Sequence[Unit], part: str) -> set[str]:
+    """Keys of the units that belong to a part such as `2/4`: every fourth group from the second on.
+
+    Raises:
+        CardiacError: the part is not understood.
+    """
+    match = re.fullmatch(r"\s*(\d+)\s*/\s*(\d+)\s*", part)
+    index, count = (int(match[1]), int(match[2])) if match else (0, 0)
+    if not 1 <= index <= count:
+        raise CardiacError(f"--part is {shown(part)}, but must be a part of the whole, such as 1/4 or 4/4.")
+    groups = list(dict.fromkeys(unit.group for unit in units))
+    own = set(groups[index - 1 :: count])
+    return {unit.key for unit in units if unit.group in own}
+
+
+def numbers(text: str, option: str, example: str) -> list[int]:
+    """Whole numbers that a text lists, each once and in order.
+
+    Raises:
+        CardiacError: it does not.
+    """
+    words = [word.strip() for word in text.split(",")]
+    if not all(word.isascii() and word.isdecimal() and len(word) < 10 for word in words):
+        raise CardiacError(f"{option} is {shown(text)}, but must list whole numbers, such as {example}.")
+    return sorted({int(word) for word in words})
