@@ -441,9 +441,15 @@ def test_memory_that_is_too_small_for_a_batch(
     """The batch is halved until it fits, which is said, and the images stay what they were."""
     configure = Generator.configure
 
-    def configure_as_a_gpu(self: Generator, steps: Any, guidance_scale: Any, batch_size: Any) -> None:
-        configure(self, steps, guidance_scale, batch_size)
-        self.batch_size = batch_size
+    def configure_as_a_gpu(
+        self: Generator,
+        steps: int | None = None,
+        guidance_scale: float | None = None,
+        batch_size: int | None = None,
+        draw_attributes: bool = True,
+    ) -> None:
+        configure(self, steps, guidance_scale, batch_size, draw_attributes)
+        self.batch_size = batch_size or 8
 
     common = ("generate", "--no-filter", "--model", bad.model, "--device", "cpu", "--precision", "fp32", "--count", "4")
     assert bad.run(*common, "--output", bad.folder / "plenty", "--quiet") == 0
