@@ -60,7 +60,7 @@ LEFT_BY_SYSTEM = {".DS_Store", "Thumbs.db", "desktop.ini"}
 """What file managers leave in any folder that they show; never read."""
 ALLOWED_SCHEDULERS = ("DPMSolverMultistepScheduler", "FlowMatchEulerDiscreteScheduler")
 LONGEST_SCHEDULE = 10_000
-LARGEST_SIZES = {"channels": 4096, "blocks": 16, "width": 4096, "hidden": 4096}
+LARGEST_SIZES = {"channels": 4096, "blocks": 16, "width": 4096, "hidden": 4096, "patch": 16}
 MOST_LEVELS = 8
 """A configuration beyond these would only keep the computer busy."""
 USUAL_BYTES = 64 << 20

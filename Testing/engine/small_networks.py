@@ -27,7 +27,7 @@ def shrink(patch: pytest.MonkeyPatch) -> None:
     sizes: dict[Any, tuple[Any, ...]] = {
         MaskDenoiser: (CHANNELS, BLOCKS, WIDTH),
         ImageDenoiser: (CHANNELS, BLOCKS, WIDTH, HIDDEN),
-        SegmentationUNet: (UNET_CHANNELS,),
+        SegmentationUNet: (UNET_CHANNELS, 1),
     }
     for network, defaults in sizes.items():
         # The function that the decorator of diffusers wraps, whose defaults it reads at each call.

@@ -186,9 +186,10 @@ def test_validation_tells_each_structure(pack: SlicePack) -> None:
     assert math.isnan(task.validation_facts(Muscle())["validation_loss"])
 
 
-def test_one_slice_is_learned_by_heart(pack: SlicePack) -> None:
+@pytest.mark.parametrize("patch", [1, 2])
+def test_one_slice_is_learned_by_heart(pack: SlicePack, patch: int) -> None:
     torch.manual_seed(0)
-    network = SegmentationUNet((16, 32, 32, 32))
+    network = SegmentationUNet((16, 32, 32, 32), patch)
     task = SegmentationTask(network, pack, pack.where(np.arange(len(pack)) == 0), augmentation=PLAIN)
     before = task.validation_loss(network.eval())
     optimizer = torch.optim.AdamW(network.parameters(), 1e-2)
@@ -227,6 +228,18 @@ def test_a_training_becomes_a_model(trained: Path, phantoms: Path) -> None:
     assert str(phantoms) not in card + (trained / "bundle.json").read_text(encoding="utf-8")
     image, _ = phantom_stack(slices=1)
     assert Segmenter(trained, "cpu").segment(image, "It").mask.GetSize() == image.GetSize()
+
+
+def test_a_light_network_becomes_a_model(trained: Path, phantoms: Path, tmp_path: Path) -> None:
+    job(phantoms, tmp_path / "light", network="light").run(Context())
+    network = load_bundle(tmp_path / "light", SEGMENTER).network("unet")
+    assert (network.config.patch, network.config.channels) == (2, [32, 64, 128, 192])
+    image, mask = phantom_stack(slices=1)
+    assert Segmenter(tmp_path / "light", "cpu").segment(image, "It").mask.GetSize() == mask.GetSize()
+    job(phantoms, tmp_path / "tuned", start=str(tmp_path / "light"), steps=1).run(Context())
+    assert load_bundle(tmp_path / "tuned", SEGMENTER).network("unet").config.patch == 2
+    with pytest.raises(CardiacError, match="does not fit this network"):
+        job(phantoms, tmp_path / "light", steps=3, resume=True).run(Context())
 
 
 def test_a_model_is_not_taken_for_the_other_kind(trained: Path) -> None:

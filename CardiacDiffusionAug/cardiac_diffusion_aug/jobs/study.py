@@ -31,6 +31,7 @@ SHAPING = (
     "image_steps",
     "half_resolution_steps",
     "unet_steps",
+    "network",
     "batch_size",
     "learning_rate",
     "made_per_real",
@@ -74,6 +75,9 @@ class Study(Job):
         4000, "of these the first, at half the resolution for a quarter of the cost", minimum=0, maximum=10**7
     )
     unet_steps: int = option(4000, "of the training of each U-Net, the same in all arms", minimum=1, maximum=10**7)
+    network: str = option(
+        "standard", "of the U-Nets: standard, or light for a third of the time", choices=("standard", "light")
+    )
     batch_size: int = option(16, "samples a step, in all trainings", minimum=1, maximum=4096)
     learning_rate: float = option(1e-3, "of the U-Nets", minimum=1e-7, maximum=1)
     made_per_real: float = option(2.0, "made slices for each real one of a fraction", minimum=0.01, maximum=1000)
@@ -316,7 +320,7 @@ class Study(Job):
             "Data": f"{self.data.resolve().name}: {len(cohort.pool)} patients train, {len(cohort.test)} test",
             "Fractions": ", ".join(str(f.count) for f in fractions),
             "Seeds": self.seeds,
-            "U-Nets": f"{self.unet_steps} steps of {self.batch_size}, learning rate {self.learning_rate:g}",
+            "U-Nets": f"{self.network}, {self.unet_steps} steps of {self.batch_size}, learning rate {self.learning_rate:g}",
             "Made slices": f"{self.made_per_real:g} for each real one, {'filtered' if self.filter else 'not filtered'}",
             "Left out": ", ".join(cohort.left_out) or "nobody",
         }

@@ -215,6 +215,7 @@ class Steps:
                 split=f"list {select}" if unit.fraction.select else "none",
                 output=folder / MODEL,
                 steps=self.study.unet_steps,
+                network=self.study.network,
                 learning_rate=self.study.learning_rate,
                 seed=unit.seed,
                 training_data=f"{unit.fraction.name} of {self._source}",

@@ -25,6 +25,7 @@ FROM_NOTHING = {"steps": 4000, "learning_rate": 1e-3, "warmup_steps": 200}
 FINE_TUNING = {"steps": 1000, "learning_rate": 3e-4, "warmup_steps": 50}
 """What suits a few patients: short, and small steps that do not undo what the network knows."""
 MIXED, FIRST = "mixed", "first"
+STANDARD, LIGHT = "standard", "light"
 LOCAL = ("data", "output", "synthetic", "start", "device", "precision", "resume", "snapshot_minutes", "note", "license")
 """Options that say where and how, not what is learned; a model card leaves them out."""
 
@@ -53,6 +54,11 @@ class TrainUnet(TrainingJob):
         MIXED, "made and real slices in every step, or made ones first and real ones after", choices=(MIXED, FIRST)
     )
     augmentation: str = option("strong", "traditional augmentation", choices=("strong", "none"))
+    network: str = option(
+        STANDARD,
+        "the standard one, or a light one on 2x2 pixels for a third of the time; with --start, its own",
+        choices=(STANDARD, LIGHT),
+    )
     start: str | None = option(None, "model to start from, which is fine-tuned")
     version: str = option("1.0.0", "of the model")
     license: str = option("CC BY-NC-SA 4.0", "of the weights")
@@ -75,7 +81,7 @@ class TrainUnet(TrainingJob):
         training, validation, facts = self.packs(context)
         made = self._made(context)
         torch.manual_seed(self.seed)
-        network = _network(start).train()
+        network = self._network(start).train()
         task = self._task(network, training, validation, made if self.mixing == MIXED else None)
         before = self._before(start, task, context)
         recipe = replace(self.recipe(), keep_best=True)
@@ -91,6 +97,15 @@ class TrainUnet(TrainingJob):
         from ..bundle import SEGMENTER, load_bundle
 
         return None if self.start is None else load_bundle(self.start, SEGMENTER)
+
+    def _network(self, start: Bundle | None) -> SegmentationUNet:
+        """That of the start, or a new one."""
+        from ..networks import segmentation_unet
+
+        if start is not None:
+            return cast("SegmentationUNet", start.network("unet"))
+        arguments: dict[str, Any] = segmentation_unet.LIGHT if self.network == LIGHT else {}
+        return segmentation_unet.SegmentationUNet(**arguments)
 
     def _before(self, start: Bundle | None, task: SegmentationTask, context: Context) -> Dice | None:
         """What the start reaches on the validation patients; None where there is no start, or no such patient."""
@@ -123,7 +138,7 @@ class TrainUnet(TrainingJob):
         from ..training.snapshots import averaged_network, best_snapshot
 
         best = next(found for folder in folders if (found := best_snapshot(folder)) is not None)
-        network, state = averaged_network(best, lambda: _network(start))
+        network, state = averaged_network(best, lambda: self._network(start))
         told = "" if start is None else f"Fine-tuned from {start.name} {start.version}."
         if start is not None and before is not None and before["mean"] is not None:
             loss, least = (1 - before["mean"]), state["history"][-1]["validation_loss"]
@@ -131,7 +146,7 @@ class TrainUnet(TrainingJob):
             if not state["improved"]:
                 told = _in_vain(start, before["mean"], 1 - least, len(state["facts"]["split"]["validation"]))
                 context.say(told)
-                network = _network(start)
+                network = self._network(start)
                 state |= {"step": 0, "history": [{"step": 0, "validation_loss": loss, "validation_dice": before}]}
         state["note"] = f"{self.note} {told}".strip()
         return network, state
@@ -191,13 +206,6 @@ class TrainUnet(TrainingJob):
             write_bundle(self.output, {"unet": network}, {}, info, segmenter_card(info, network))
         PartialState().wait_for_everyone()
         return {"model": str(self.output), "sha256": load_bundle(self.output).sha256, **_figures(state)}
-
-
-def _network(start: Bundle | None) -> SegmentationUNet:
-    """That of the start, or a new one."""
-    from ..networks.segmentation_unet import SegmentationUNet
-
-    return SegmentationUNet() if start is None else cast(SegmentationUNet, start.network("unet"))
 
 
 def _in_vain(start: Bundle, before: float, after: float, patients: int) -> str:

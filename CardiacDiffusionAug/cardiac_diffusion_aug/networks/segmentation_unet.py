@@ -9,8 +9,12 @@ from diffusers.configuration_utils import ConfigMixin, register_to_config
 from diffusers.models.modeling_utils import ModelMixin
 from monai.networks.nets.dynunet import DynUNet
 from torch import Tensor
+from torch.nn import functional as F
 
 from ..labels import NUM_CLASSES
+
+LIGHT = {"channels": (32, 64, 128, 192), "patch": 2}
+"""Arguments of a network that costs a third of the standard one to train."""
 
 
 class SegmentationUNet(ModelMixin, ConfigMixin):  # type: ignore[misc]  # The two state a name in other types.
@@ -18,16 +22,19 @@ class SegmentationUNet(ModelMixin, ConfigMixin):  # type: ignore[misc]  # The tw
 
     Args:
         channels: width of each level, finest first; every further level has half the size.
+        patch: side of the squares of pixels that the finest level sees as one place with that many more channels;
+            nothing of the slice is lost, and with 2 a step costs a third.
     """
 
     @register_to_config
-    def __init__(self, channels: Sequence[int] = (24, 48, 96, 192, 256)) -> None:
+    def __init__(self, channels: Sequence[int] = (24, 48, 96, 192, 256), patch: int = 1) -> None:
         super().__init__()
         further = len(channels) - 1
+        self.patch = patch
         self.unet = DynUNet(
             spatial_dims=2,
-            in_channels=1,
-            out_channels=NUM_CLASSES,
+            in_channels=patch**2,
+            out_channels=NUM_CLASSES * patch**2,
             kernel_size=[3] * len(channels),
             strides=[1] + [2] * further,
             upsample_kernel_size=[2] * further,
@@ -41,7 +48,7 @@ class SegmentationUNet(ModelMixin, ConfigMixin):  # type: ignore[misc]  # The tw
     def forward(self, images: Tensor) -> Tensor:
         """Images (N, 1, H, W) in [-1, 1] to logits (N, 4, H, W) of background, LV, MYO, RV.
 
-        H and W are multiples of 2^(levels - 1).
+        H and W are multiples of patch * 2^(levels - 1).
         """
         return self._decode(self._encode(images))
 
@@ -54,7 +61,7 @@ class SegmentationUNet(ModelMixin, ConfigMixin):  # type: ignore[misc]  # The tw
         return self._decode(levels), torch.cat([level.float().mean((2, 3)) for level in levels], dim=1)
 
     def _encode(self, images: Tensor) -> list[Tensor]:
-        levels = [self.unet.input_block(images)]
+        levels = [self.unet.input_block(F.pixel_unshuffle(images, self.patch))]
         for block in (*self.unet.downsamples, self.unet.bottleneck):
             levels.append(block(levels[-1]))
         return levels
@@ -63,5 +70,4 @@ class SegmentationUNet(ModelMixin, ConfigMixin):  # type: ignore[misc]  # The tw
         *skips, x = levels
         for block, skip in zip(self.unet.upsamples, reversed(skips), strict=True):
             x = block(x, skip)
-        logits: Tensor = self.unet.output_block(x)
-        return logits
+        return F.pixel_shuffle(self.unet.output_block(x), self.patch)
