@@ -320,7 +320,9 @@ class Study(Job):
             "Data": f"{self.data.resolve().name}: {len(cohort.pool)} patients train, {len(cohort.test)} test",
             "Fractions": ", ".join(str(f.count) for f in fractions),
             "Seeds": self.seeds,
-            "U-Nets": f"{self.network}, {self.unet_steps} steps of {self.batch_size}, learning rate {self.learning_rate:g}",
+            "U-Nets": (
+                f"{self.network}, {self.unet_steps} steps of {self.batch_size}, learning rate {self.learning_rate:g}"
+            ),
             "Made slices": f"{self.made_per_real:g} for each real one, {'filtered' if self.filter else 'not filtered'}",
             "Left out": ", ".join(cohort.left_out) or "nobody",
         }
