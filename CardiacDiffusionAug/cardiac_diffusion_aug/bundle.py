@@ -60,6 +60,7 @@ LEFT_BY_SYSTEM = {".DS_Store", "Thumbs.db", "desktop.ini"}
 """What file managers leave in any folder that they show; never read."""
 ALLOWED_SCHEDULERS = ("DPMSolverMultistepScheduler", "FlowMatchEulerDiscreteScheduler")
 LONGEST_SCHEDULE = 10_000
+CALLS = {"mask_steps", "image_steps"}
 LARGEST_SIZES = {"channels": 4096, "blocks": 16, "width": 4096, "hidden": 4096, "patch": 16}
 MOST_LEVELS = 8
 """A configuration beyond these would only keep the computer busy."""
@@ -99,6 +100,18 @@ class Bundle:
     def default(self, name: str) -> Any:
         """A default that came with the model, such as `mask_steps`."""
         return self.info["defaults"][name]
+
+    @property
+    def fixed_calls(self) -> tuple[str, ...]:
+        """Of `mask_steps` and `image_steps` those whose default the network was taught, so that no other is good."""
+        return tuple(self.info.get("fixed_calls", ()))
+
+    def training_patients(self, part: str) -> list[str] | None:
+        """Patients whom a network of a generator learned from; None where the model does not say."""
+        try:
+            return sorted(map(str, self.info["training"][part]["facts"]["split"]["train"]))
+        except (LookupError, TypeError):
+            return None
 
     def network(self, part: str) -> nn.Module:
         """The network of a subfolder, float32, on the CPU, ready for inference.
@@ -358,8 +371,9 @@ def _generates(info: Mapping[str, Any]) -> bool:
         and info["attributes"]["phase"] == list(PHASES)
         and info["attributes"]["group"] == list(GROUPS)
         and 0 < float(info["slice_thickness_mm"]) <= 1000
-        and all(1 <= int(defaults[key]) <= 1000 for key in ("mask_steps", "image_steps"))
+        and all(1 <= int(defaults[key]) <= 1000 for key in CALLS)
         and 0 <= float(defaults["guidance_scale"]) <= 20
+        and set(info.get("fixed_calls", ())) <= CALLS
     )
 
 

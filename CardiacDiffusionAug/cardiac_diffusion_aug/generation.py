@@ -113,10 +113,20 @@ class Generator:
         batch_size: int | None = None,
         draw_attributes: bool = True,
     ) -> None:
-        """Set all that needs no new networks; None is the model's or device's default."""
+        """Set all that needs no new networks; None is the model's or device's default.
+
+        Raises:
+            CardiacError: the model can make images in its own number of steps only.
+        """
         self.draw_attributes = draw_attributes
         self.mask_steps = int(self.bundle.default("mask_steps"))
-        self.steps = int(steps or self.bundle.default("image_steps"))
+        usual = int(self.bundle.default("image_steps"))
+        if steps not in (None, usual) and "image_steps" in self.bundle.fixed_calls:
+            raise CardiacError(
+                f"The model {self.bundle.name} was taught to make an image in {usual} network calls, and {steps} would "
+                "spoil it; leave --steps out, or use another model."
+            )
+        self.steps = int(steps or usual)
         self.guidance_scale = float(self.bundle.default("guidance_scale") if guidance_scale is None else guidance_scale)
         # Kernels of a CPU round otherwise for other batch sizes, and a case must not depend on its neighbours.
         self.batch_size = 1 if self.device.type == "cpu" else int(batch_size or suggested_batch_size(self.device))

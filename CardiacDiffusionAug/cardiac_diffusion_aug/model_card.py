@@ -41,8 +41,9 @@ def model_card(
         *(_network_text(part, networks[part], training[part]) for part in networks),
         *([training["note"]] if training["note"] else []),
         "## Sampling",
-        f"DPM-Solver++ (2M), {info['defaults']['mask_steps']} network calls for a mask and "
-        f"{info['defaults']['image_steps']} for an image; guidance scale {info['defaults']['guidance_scale']} where "
+        f"{info['defaults']['mask_steps']} network calls for a mask and {info['defaults']['image_steps']} for an "
+        "image, by DPM-Solver++ of second order, or of first order (straight steps) where a teacher was followed; "
+        f"guidance scale {info['defaults']['guidance_scale']} where "
         "phase, level or group are asked for. What is not asked for is drawn in the shares of the training data.",
         *_figures_text(figures),
         "## Limits",
@@ -117,10 +118,16 @@ def _network_text(part: str, network: nn.Module, training: Mapping[str, Any]) ->
     }
     options = " ".join(f"--{name.replace('_', '-')} {value}" for name, value in flags.items())
     rule = training["facts"]["split"]["rule"]
+    teacher = training["facts"].get("teacher")
+    loss, which = "Flow-matching loss", ""
+    if teacher is not None:
+        options += f" --teacher {teacher['name']} --calls {teacher['calls']}"
+        loss = f"It follows {teacher['name']} {teacher['version']} in {teacher['calls']} calls. Loss"
+        which = f" (SHA-256 of the teacher {teacher['sha256']})"
     return (
         f"**{part}**: {count:.1f} M parameters, {training['step']} steps of {recipe['batch_size']} samples from "
-        f"{training['facts']['slices']} slices. Flow-matching loss at the end {last['loss']:.4f}, on validation "
-        f"patients {last['validation_loss']:.4f}. Made by\n\n"
+        f"{training['facts']['slices']} slices. {loss} at the end {last['loss']:.4f}, on validation "
+        f"patients {last['validation_loss']:.4f}{which}. Made by\n\n"
         f"    cardiac-diffusion-aug {TRAINED_BY[part]} --data ACDC --output FOLDER --split '{rule}' {options}"
     )
 

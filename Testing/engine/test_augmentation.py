@@ -16,7 +16,7 @@ from cardiac_diffusion_aug.labels import LV, MYO, RV
 from cardiac_diffusion_aug.networks.mask_denoiser import MaskDenoiser
 from cardiac_diffusion_aug.outlines import masks_of, signed_distances
 from cardiac_diffusion_aug.slices import GRID_SIZE
-from cardiac_diffusion_aug.training import tasks
+from cardiac_diffusion_aug.training import objectives
 from cardiac_diffusion_aug.training.augmentation import NONE, Deformation, change_gamma, read_at, sampling_points
 from cardiac_diffusion_aug.training.tasks import IMAGE_DEFORMATION, MASK_DEFORMATION, MaskTask, deformed_pairs
 from phantom import write_acdc
@@ -89,7 +89,7 @@ def test_a_mask_out_of_step_would_be_noticed(pack: SlicePack) -> None:
 def outlines(pack: SlicePack, monkeypatch: pytest.MonkeyPatch) -> Callable[[Deformation, int], Tensor]:
     """Distances that the mask network is taught, all slices deformed from a seed."""
     seen: list[Tensor] = []
-    monkeypatch.setattr(tasks, "flow_matching_loss", lambda denoiser, clean, noise, sigma: seen.append(clean))
+    monkeypatch.setattr(objectives, "flow_matching_loss", lambda denoiser, clean, noise, sigma: seen.append(clean))
     network = MaskDenoiser(channels=(8, 8), blocks=(1, 1), width=8)
 
     def make(deform: Deformation, seed: int) -> Tensor:

@@ -27,7 +27,8 @@ from cardiac_diffusion_aug.bundle import (
 )
 from cardiac_diffusion_aug.errors import CardiacError
 from cardiac_diffusion_aug.generation import Generator
-from cardiac_diffusion_aug.training.tasks import MASK_STEP_MEAN, flow_scheduler
+from cardiac_diffusion_aug.training.objectives import flow_scheduler
+from cardiac_diffusion_aug.training.tasks import MASK_STEP_MEAN
 from tiny import CARD, SmallDisk, tiny_info, tiny_networks, write_tiny_model
 
 pytest_plugins = ["tiny"]

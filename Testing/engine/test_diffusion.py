@@ -11,7 +11,8 @@ from torch import Tensor
 from cardiac_diffusion_aug.diffusion.objective import Denoiser, flow_matching_loss, logit_normal_sigmas, noisy
 from cardiac_diffusion_aug.diffusion.sampling import case_noise, guided, sample
 from cardiac_diffusion_aug.errors import Cancelled
-from cardiac_diffusion_aug.training.tasks import IMAGE_STEP_MEAN, MASK_STEP_MEAN, flow_scheduler
+from cardiac_diffusion_aug.training.objectives import flow_scheduler
+from cardiac_diffusion_aug.training.tasks import IMAGE_STEP_MEAN, MASK_STEP_MEAN
 
 SIGMA_MEANS = (MASK_STEP_MEAN, IMAGE_STEP_MEAN)
 MEAN, STD = 0.4, 0.6

@@ -78,7 +78,7 @@ def test_a_pack_counts_its_slices_with_a_heart() -> None:
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The tiny model with a table."""
-    from cardiac_diffusion_aug.training.tasks import flow_scheduler
+    from cardiac_diffusion_aug.training.objectives import flow_scheduler
 
     folder = tmp_path_factory.mktemp("models") / "with-table"
     info = tiny_info(folder.name)

@@ -26,7 +26,7 @@ from cardiac_diffusion_aug.networks.blocks import (
 from cardiac_diffusion_aug.networks.image_denoiser import PATCH, ImageDenoiser, one_hot
 from cardiac_diffusion_aug.networks.mask_denoiser import MaskDenoiser
 from cardiac_diffusion_aug.outlines import CHANNELS
-from cardiac_diffusion_aug.training.tasks import flow_scheduler
+from cardiac_diffusion_aug.training.objectives import flow_scheduler
 
 NOTHING = (UNKNOWN, UNKNOWN, UNKNOWN)
 NetworkPair = tuple[ImageDenoiser, MaskDenoiser]

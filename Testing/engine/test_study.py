@@ -374,7 +374,7 @@ def generator_of(folder: Path, patients: list[str] | None) -> Path:
     if patients is not None:
         part = {"facts": {"split": {"train": patients, "validation": [], "rule": "none"}}}
         info["training"] = {"mask_denoiser": part, "image_denoiser": part}
-    from cardiac_diffusion_aug.training.tasks import flow_scheduler
+    from cardiac_diffusion_aug.training.objectives import flow_scheduler
 
     schedulers = {"mask_scheduler": flow_scheduler(1.0), "image_scheduler": flow_scheduler(0.0)}
     write_bundle(folder, tiny_networks(), schedulers, info, CARD)

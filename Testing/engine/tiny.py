@@ -56,7 +56,8 @@ def write_tiny_model(folder: Path, image_steps: int = IMAGE_STEPS) -> Path:
         `folder`.
     """
     from cardiac_diffusion_aug.bundle import write_bundle
-    from cardiac_diffusion_aug.training.tasks import IMAGE_STEP_MEAN, MASK_STEP_MEAN, flow_scheduler
+    from cardiac_diffusion_aug.training.objectives import flow_scheduler
+    from cardiac_diffusion_aug.training.tasks import IMAGE_STEP_MEAN, MASK_STEP_MEAN
 
     schedulers = {
         "mask_scheduler": flow_scheduler(MASK_STEP_MEAN),

@@ -60,6 +60,23 @@ def sample(
     return x
 
 
+def follow(denoiser: Denoiser, x: Tensor, start: Tensor, end: Tensor, steps: int) -> Tensor:
+    """Follow the flow from one noise level to a lower one, by the midpoint rule: two calls a step.
+
+    Args:
+        denoiser: velocity of a sample at noise levels (N,).
+        x: samples (N, C, H, W).
+        start, end: noise levels (N,) of each sample.
+        steps: of one length each.
+    """
+    length = (end - start) / steps
+    for index in range(steps):
+        level = start + index * length
+        halfway = x + denoiser(x, level).float() * (length / 2).view(-1, 1, 1, 1)
+        x = x + denoiser(halfway, level + length / 2).float() * length.view(-1, 1, 1, 1)
+    return x
+
+
 def guided(conditional: Denoiser, unconditional: Denoiser, scale: float) -> Denoiser:
     """Classifier-free guidance (Ho and Salimans 2022): away from what comes when nothing is asked.
 

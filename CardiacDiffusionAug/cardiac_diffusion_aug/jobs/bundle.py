@@ -8,7 +8,10 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from ..errors import CardiacError
-from .base import Context, Job, option
+from .base import Context, Job, flag, option
+
+CALLS = 20
+"""At which the second-order solver has long converged."""
 
 
 @dataclass(kw_only=True)
@@ -29,8 +32,12 @@ class BuildBundle(Job):
     )
     note: str = option("", "what else the model card must say of the training")
     report: Path | None = option(None, "report.json that evaluate wrote of these weights; the card tells its figures")
-    mask_steps: int = option(20, "network calls for a mask", minimum=1, maximum=1000)
-    image_steps: int = option(20, "network calls for an image", minimum=1, maximum=1000)
+    mask_steps: int | None = option(
+        None, "network calls for a mask; 20, or as many as a training with --teacher was for", minimum=1, maximum=1000
+    )
+    image_steps: int | None = option(
+        None, "network calls for an image; 20, or as many as a training with --teacher was for", minimum=1, maximum=1000
+    )
     guidance_scale: float = option(1.5, "strength of the attributes", minimum=0, maximum=20)
 
     def run(self, context: Context) -> dict[str, Any]:
@@ -39,8 +46,9 @@ class BuildBundle(Job):
         from ..model_card import model_card
         from ..networks.image_denoiser import ImageDenoiser
         from ..networks.mask_denoiser import MaskDenoiser
+        from ..training.objectives import flow_scheduler
         from ..training.snapshots import averaged_network, latest_snapshot
-        from ..training.tasks import IMAGE_STEP_MEAN, MASK_STEP_MEAN, flow_scheduler
+        from ..training.tasks import IMAGE_STEP_MEAN, MASK_STEP_MEAN
 
         networks, trainings = {}, {}
         for part, folder, kind in (
@@ -53,9 +61,10 @@ class BuildBundle(Job):
             networks[part], trainings[part] = averaged_network(snapshot, kind)
         trainings["image_denoiser"]["facts"].pop("attributes", None)
         info = self._info(trainings)
+        few = info["fixed_calls"]
         schedulers = {
-            "mask_scheduler": flow_scheduler(MASK_STEP_MEAN),
-            "image_scheduler": flow_scheduler(IMAGE_STEP_MEAN),
+            "mask_scheduler": flow_scheduler(MASK_STEP_MEAN, "mask_steps" in few),
+            "image_scheduler": flow_scheduler(IMAGE_STEP_MEAN, "image_steps" in few),
         }
         figures = self._figures()
         write_bundle(self.output, networks, schedulers, info, model_card(info, networks, figures))
@@ -71,11 +80,32 @@ class BuildBundle(Job):
             raise CardiacError(f"{self.report} is not a report of evaluate; give its report.json.")
         return figures
 
+    def _calls(self, trainings: dict[str, dict[str, Any]]) -> tuple[dict[str, int], list[str]]:
+        """Network calls for a mask and for an image, and which of the two the training has fixed.
+
+        Raises:
+            CardiacError: another number is asked for than was trained for.
+        """
+        calls, fixed = {}, []
+        for option_name, part in (("mask_steps", "mask_denoiser"), ("image_steps", "image_denoiser")):
+            asked, teacher = getattr(self, option_name), trainings[part]["facts"].get("teacher")
+            calls[option_name] = asked or (CALLS if teacher is None else teacher["calls"])
+            if teacher is None:
+                continue
+            fixed.append(option_name)
+            if calls[option_name] != teacher["calls"]:
+                raise CardiacError(
+                    f"{flag(option_name)} is {asked}, but this {part} was trained for {teacher['calls']} calls; leave "
+                    "it out."
+                )
+        return calls, fixed
+
     def _info(self, trainings: dict[str, dict[str, Any]]) -> dict[str, Any]:
         from ..attributes import GROUPS, PHASES
         from ..labels import LABEL_VALUES
         from ..slices import GRID_SIZE, GRID_SPACING
 
+        calls, fixed = self._calls(trainings)
         return {
             "name": self.output.resolve().name,
             "version": self.version,
@@ -89,10 +119,7 @@ class BuildBundle(Job):
                 "table": trainings["mask_denoiser"]["facts"].pop("attributes", []),
             },
             "slice_thickness_mm": self.slice_thickness,
-            "defaults": {
-                "mask_steps": self.mask_steps,
-                "image_steps": self.image_steps,
-                "guidance_scale": self.guidance_scale,
-            },
+            "defaults": {**calls, "guidance_scale": self.guidance_scale},
+            "fixed_calls": fixed,
             "training": {"data": self.training_data, "note": self.note, **trainings},
         }

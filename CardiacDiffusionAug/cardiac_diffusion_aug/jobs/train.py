@@ -5,9 +5,10 @@ from __future__ import annotations
 import dataclasses
 import math
 import time
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar, cast
 
 from ..errors import CardiacError
 from .base import Context, Job, option, options
@@ -15,10 +16,16 @@ from .base import Context, Job, option, options
 if TYPE_CHECKING:
     from torch import nn
 
+    from ..bundle import Bundle
     from ..datasets.pack import SlicePack
     from ..datasets.splits import Split
     from ..training.loop import Recipe, Task, TrainingProgress
+    from ..training.objectives import Objective
 
+N = TypeVar("N")
+
+FROM_NOTHING = {"steps": 10000, "learning_rate": 5e-4, "ema_decay": 0.999}
+FOLLOWING = {"steps": 2000, "learning_rate": 2e-4, "ema_decay": 0.995}
 TOLD_STEPS, TOLD_SECONDS = 10, 0.5
 """Between two losses that are told."""
 
@@ -84,6 +91,15 @@ class TrainingJob(Job):
     resume: bool = option(False, "go on from the latest snapshot in the folder")
 
     def run(self, context: Context) -> dict[str, Any]:
+        """Train, with what suits the training in place of what was not given."""
+        suited = self.suited()
+        return replace(self, **{n: v for n, v in suited.items() if getattr(self, n) is None}).carry_out(context)
+
+    def suited(self) -> dict[str, Any]:
+        """Values for options that are None."""
+        return {}
+
+    def carry_out(self, context: Context) -> dict[str, Any]:
         """Read the data, train, and leave snapshots."""
         from ..training.snapshots import latest_snapshot
 
@@ -194,7 +210,73 @@ class TrainingJob(Job):
 class GeneratorTraining(TrainingJob):
     """Parameters that the trainings of both networks of a generator share."""
 
+    PART: ClassVar[str]
+    """Of a generator that is trained."""
+
+    # These are never None once the training runs.
+    steps: int = option(None, "optimizer steps; 10000, or 2000 with --teacher", minimum=1, maximum=10**7)
+    learning_rate: float = option(
+        None, "of AdamW after warm-up; 0.0005, or 0.0002 with --teacher", minimum=1e-7, maximum=1
+    )
+    ema_decay: float = option(
+        None, "of the moving average of the weights; 0.999, or 0.995 with --teacher", minimum=0, maximum=0.99999
+    )
     drop_attributes: float = option(0.3, "chance that attributes are hidden", minimum=0, maximum=1)
+    teacher: str | None = option(None, "model of the same patients, whose samples are learned to be made in few calls")
+    calls: int = option(4, "network calls for a sample, with --teacher", minimum=1, maximum=100)
+
+    def suited(self) -> dict[str, Any]:
+        """What suits a training from nothing, or one that follows a teacher."""
+        return FROM_NOTHING if self.teacher is None else FOLLOWING
+
+    def packs(self, context: Context) -> tuple[SlicePack, SlicePack, dict[str, Any]]:
+        """Slices that train and that validate, and where they come from; the teacher too."""
+        training, validation, facts = super().packs(context)
+        teacher = self._teacher()
+        if teacher is not None:
+            self._require_within(teacher, facts["split"]["train"])
+            named = {"name": teacher.name, "version": teacher.version, "sha256": teacher.sha256}
+            facts["teacher"] = {**named, "calls": self.calls}
+        return training, validation, facts
+
+    def learned(self, network: Callable[[], N], step_mean: float, flow: Objective) -> tuple[N, Objective]:
+        """A network, and what it learns: a new one the flow, or the teacher's to follow the teacher."""
+        import torch
+
+        from ..training.objectives import FewCalls
+
+        teacher = self._teacher()
+        torch.manual_seed(self.seed)
+        if teacher is None:
+            return network(), flow
+        student = cast("N", teacher.network(self.PART).train())
+        return student, FewCalls(teacher.network(self.PART), self.calls, step_mean)
+
+    def _teacher(self) -> Bundle | None:
+        from ..bundle import GENERATOR, load_bundle
+
+        if self.teacher is None:
+            return None
+        bundle = load_bundle(self.teacher, GENERATOR)
+        if bundle.fixed_calls:
+            raise CardiacError(
+                f"The model {bundle.name} was itself taught by another to make its samples in few calls; give that "
+                "other one as --teacher.",
+                "bad_model",
+            )
+        return bundle
+
+    def _require_within(self, teacher: Bundle, patients: Sequence[str]) -> None:
+        seen = teacher.training_patients(self.PART)
+        strangers = sorted(set(seen or ()) - set(patients))
+        if seen is None or strangers:
+            why = "does not say whom it learned from" if seen is None else f"learned from {strangers[0]}, who is not"
+            among = "" if seen is None else " among those who train here"
+            raise CardiacError(
+                f"The teacher {teacher.name} {why}{among}; give a teacher of the same patients, so that the split "
+                "holds for what it teaches.",
+                "bad_model",
+            )
 
 
 @dataclass(kw_only=True)
@@ -203,16 +285,15 @@ class TrainMasks(GeneratorTraining):
 
     NAME: ClassVar[str] = "train-masks"
     HELP: ClassVar[str] = "train the mask network on real masks"
+    PART: ClassVar[str] = "mask_denoiser"
 
     def task(self, training: SlicePack, validation: SlicePack) -> Task:
         """The mask network and its data."""
-        import torch
-
         from ..networks.mask_denoiser import MaskDenoiser
-        from ..training.tasks import MaskTask
+        from ..training.tasks import MASK_DEFORMATION, MASK_FLOW, MASK_STEP_MEAN, MaskTask
 
-        torch.manual_seed(self.seed)
-        return MaskTask(MaskDenoiser(), training, validation, self.drop_attributes)
+        network, objective = self.learned(MaskDenoiser, MASK_STEP_MEAN, MASK_FLOW)
+        return MaskTask(network, training, validation, self.drop_attributes, MASK_DEFORMATION, objective)
 
 
 @dataclass(kw_only=True)
@@ -221,17 +302,23 @@ class TrainImages(GeneratorTraining):
 
     NAME: ClassVar[str] = "train-images"
     HELP: ClassVar[str] = "train the image network on real slices and their masks"
+    PART: ClassVar[str] = "image_denoiser"
 
     half_resolution_steps: int = option(
-        4000, "first steps, at half the resolution for a quarter of the cost", minimum=0, maximum=10**7
+        None,
+        "first steps, at half the resolution for a quarter of the cost; 4000, or none with --teacher",
+        minimum=0,
+        maximum=10**7,
     )
+
+    def suited(self) -> dict[str, Any]:
+        """As for both, and how long to stay at half the resolution."""
+        return {**super().suited(), "half_resolution_steps": 4000 if self.teacher is None else 0}
 
     def task(self, training: SlicePack, validation: SlicePack) -> Task:
         """The image network and its data."""
-        import torch
-
         from ..networks.image_denoiser import ImageDenoiser
-        from ..training.tasks import ImageTask
+        from ..training.tasks import IMAGE_DEFORMATION, IMAGE_FLOW, IMAGE_STEP_MEAN, ImageTask
 
-        torch.manual_seed(self.seed)
-        return ImageTask(ImageDenoiser(), training, validation, self.drop_attributes)
+        network, objective = self.learned(ImageDenoiser, IMAGE_STEP_MEAN, IMAGE_FLOW)
+        return ImageTask(network, training, validation, self.drop_attributes, IMAGE_DEFORMATION, objective)

@@ -65,12 +65,12 @@ class TrainUnet(TrainingJob):
     training_data: str = option("ACDC (Bernard et al. 2018, doi:10.1109/TMI.2018.2837502)", "what it is trained on")
     note: str = option("", "what else the model card must say of the training")
 
-    def run(self, context: Context) -> dict[str, Any]:
-        """Train, and make a model of the best snapshot, or of the network of the start where that is no worse."""
-        suited: dict[str, Any] = FROM_NOTHING if self.start is None else FINE_TUNING
-        return replace(self, **{n: v for n, v in suited.items() if getattr(self, n) is None})._run(context)
+    def suited(self) -> dict[str, Any]:
+        """What suits a training from nothing, or fine-tuning."""
+        return FROM_NOTHING if self.start is None else FINE_TUNING
 
-    def _run(self, context: Context) -> dict[str, Any]:
+    def carry_out(self, context: Context) -> dict[str, Any]:
+        """Train, and make a model of the best snapshot, or of the network of the start where that is no worse."""
         import torch
 
         folder = self.output.with_name(f"{self.output.name}.training")

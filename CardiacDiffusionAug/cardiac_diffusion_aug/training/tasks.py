@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import math
+from abc import ABC, abstractmethod
 from pathlib import Path
 
 import numpy as np
 import torch
-from diffusers.schedulers.scheduling_dpmsolver_multistep import DPMSolverMultistepScheduler
 from torch import Tensor, nn
 
 from ..datasets.pack import GREY_LEVELS, SlicePack, centered
-from ..diffusion.objective import flow_matching_loss, logit_normal_sigmas
+from ..diffusion.objective import Denoiser
 from ..diffusion.sampling import case_noise, sample
 from ..networks.blocks import UNKNOWN
 from ..networks.image_denoiser import ImageDenoiser, one_hot
@@ -20,6 +19,7 @@ from ..outlines import CHANNELS, masks_of, signed_distances
 from ..preview import contact_sheet
 from ..slices import GRID_SIZE
 from .augmentation import NONE, Deformation, change_gamma, read_at, sampling_points
+from .objectives import Flow, Objective
 
 SHEET_CASES = 16
 SHEET_STEPS = 20
@@ -37,21 +37,26 @@ MASK_SIGMA_MEAN, IMAGE_SIGMA_MEAN = 1.0, 0.5
 # all texture fainter than the noise before it, so that noise must be low.
 MASK_STEP_MEAN, IMAGE_STEP_MEAN = 1.0, 0.0
 
-
-def flow_scheduler(step_mean: float) -> DPMSolverMultistepScheduler:
-    """DPM-Solver++ (2M) for flow matching, half of its steps above the noise level sigmoid(step_mean)."""
-    shift = round(math.exp(step_mean), 3)
-    return DPMSolverMultistepScheduler(use_flow_sigmas=True, prediction_type="flow_prediction", flow_shift=shift)
+MASK_FLOW = Flow(MASK_SIGMA_MEAN, MASK_STEP_MEAN)
+IMAGE_FLOW = Flow(IMAGE_SIGMA_MEAN, IMAGE_STEP_MEAN)
 
 
-class _Task:
+class _Task(ABC):
     """What both tasks share: packs, devices, hidden attributes and the validation loss."""
 
     network: nn.Module
 
-    def __init__(self, training: SlicePack, validation: SlicePack, drop_attributes: float, deform: Deformation) -> None:
+    def __init__(
+        self,
+        training: SlicePack,
+        validation: SlicePack,
+        drop_attributes: float,
+        deform: Deformation,
+        objective: Objective,
+    ) -> None:
         self.training, self.validation = training, validation
         self.drop_attributes, self.deform = drop_attributes, deform
+        self.objective = objective
         self.size = len(training)
 
     @property
@@ -59,7 +64,8 @@ class _Task:
         return next(self.network.parameters()).device
 
     def loss(self, network: nn.Module, rows: Tensor, generator: torch.Generator, half: bool) -> Tensor:
-        return self._loss(network, self.training, rows, self.deform, generator, half, self.drop_attributes)
+        clean, condition = self._examples(self.training, rows, self.deform, generator, half, self.drop_attributes)
+        return self._loss(network, clean, condition, generator)
 
     @torch.inference_mode()
     def validation_loss(self, network: nn.Module) -> float:
@@ -69,21 +75,34 @@ class _Task:
         total, count = 0.0, min(len(self.validation), 4 * VALIDATION_BATCH)
         chosen = torch.linspace(0, len(self.validation) - 1, count).long()
         for rows in chosen.split(VALIDATION_BATCH):
-            loss = self._loss(network, self.validation, rows, NONE, generator, False, 0.0)
-            total += float(loss) * len(rows)
+            clean, condition = self._examples(self.validation, rows, NONE, generator, False, 0.0)
+            total += float(self._loss(network, clean, condition, generator)) * len(rows)
         return total / count
 
     def _loss(
+        self, network: nn.Module, clean: Tensor, condition: tuple[Tensor, ...], generator: torch.Generator
+    ) -> Tensor:
+        return self.objective.loss(lambda one: self._conditioned(one, *condition), network, clean, generator)
+
+    @abstractmethod
+    def _examples(
         self,
-        network: nn.Module,
         pack: SlicePack,
         rows: Tensor,
         deform: Deformation,
         generator: torch.Generator,
         half: bool,
         drop: float,
-    ) -> Tensor:
-        raise NotImplementedError
+    ) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """Clean samples (N, C, H, W) and what they are conditioned on, on the device."""
+
+    @abstractmethod
+    def _conditioned(self, network: nn.Module, *condition: Tensor) -> Denoiser:
+        """A network, given what the samples are conditioned on."""
+
+    def _sampled(self, denoiser: Denoiser, noise: Tensor) -> Tensor:
+        calls = self.objective.calls or SHEET_STEPS
+        return sample(denoiser, noise.to(self.device), self.objective.scheduler, calls).cpu()
 
     def _attributes(self, pack: SlicePack, rows: Tensor, drop: float, generator: torch.Generator) -> Tensor:
         attributes = torch.from_numpy(pack.attributes)[rows]
@@ -105,33 +124,33 @@ class MaskTask(_Task):
         validation: SlicePack,
         drop_attributes: float,
         deform: Deformation = MASK_DEFORMATION,
+        objective: Objective = MASK_FLOW,
     ) -> None:
         training, validation = (pack.where(np.any(pack.masks, axis=(1, 2))) for pack in (training, validation))
-        super().__init__(training, validation, drop_attributes, deform)
+        super().__init__(training, validation, drop_attributes, deform, objective)
         self.network = network
         self._distances = {id(pack): signed_distances(pack.masks) for pack in (self.training, self.validation)}
 
-    def _loss(
+    def _examples(
         self,
-        network: nn.Module,
         pack: SlicePack,
         rows: Tensor,
         deform: Deformation,
         generator: torch.Generator,
         half: bool,
         drop: float,
-    ) -> Tensor:
+    ) -> tuple[Tensor, tuple[Tensor, ...]]:
         points, zoom = sampling_points(len(rows), deform, generator)
         points = (points[:, ::2, ::2] + points[:, 1::2, ::2] + points[:, ::2, 1::2] + points[:, 1::2, 1::2]) / 4
         clean = read_at(self._distances[id(pack)][rows], points, "bilinear", -1.0)
         # Distances grow with the heart, but what was cut off at the reach stays there.
         far = clean.abs() >= 1 - FAR_TOLERANCE
         clean = torch.where(far, clean, (clean * zoom.view(-1, 1, 1, 1)).clamp(-1, 1))
-        attributes = self._attributes(pack, rows, drop, generator)
-        sigma = logit_normal_sigmas(len(rows), generator, MASK_SIGMA_MEAN)
-        noise = torch.randn(clean.shape, generator=generator)
-        clean, noise, sigma = (t.to(self.device) for t in (clean, noise, sigma))
-        return flow_matching_loss(lambda x, s: network(x, s, attributes), clean, noise, sigma)
+        return clean.to(self.device), (self._attributes(pack, rows, drop, generator),)
+
+    def _conditioned(self, network: nn.Module, *condition: Tensor) -> Denoiser:
+        (attributes,) = condition
+        return lambda x, sigma: network(x, sigma, attributes)
 
     @torch.inference_mode()
     def contact_sheet(self, network: nn.Module, path: Path) -> None:
@@ -140,10 +159,8 @@ class MaskTask(_Task):
             [case_noise(0, k, 0, (CHANNELS, GRID_SIZE // 2, GRID_SIZE // 2)) for k in range(SHEET_CASES)]
         )
         nothing = torch.full((SHEET_CASES, 3), UNKNOWN, device=self.device)
-        made = sample(
-            lambda x, s: network(x, s, nothing), noise.to(self.device), flow_scheduler(MASK_STEP_MEAN), SHEET_STEPS
-        )
-        contact_sheet([(None, mask) for mask in masks_of(made.cpu())], path)
+        made = self._sampled(self._conditioned(network, nothing), noise)
+        contact_sheet([(None, mask) for mask in masks_of(made)], path)
 
 
 class ImageTask(_Task):
@@ -158,31 +175,32 @@ class ImageTask(_Task):
         validation: SlicePack,
         drop_attributes: float,
         deform: Deformation = IMAGE_DEFORMATION,
+        objective: Objective = IMAGE_FLOW,
     ) -> None:
-        super().__init__(training, validation, drop_attributes, deform)
+        super().__init__(training, validation, drop_attributes, deform, objective)
         self.network = network
 
-    def _loss(
+    def _examples(
         self,
-        network: nn.Module,
         pack: SlicePack,
         rows: Tensor,
         deform: Deformation,
         generator: torch.Generator,
         half: bool,
         drop: float,
-    ) -> Tensor:
+    ) -> tuple[Tensor, tuple[Tensor, ...]]:
         clean, mask = deformed_pairs(pack, rows, deform, generator)
         if half:
             clean, mask = (nn.functional.avg_pool2d(t, 2) for t in (clean, mask))
         attributes = self._attributes(pack, rows, drop, generator)
-        sigma = logit_normal_sigmas(len(rows), generator, IMAGE_SIGMA_MEAN)
-        noise = torch.randn(clean.shape, generator=generator)
-        clean, mask, noise, sigma = (
-            t.to(self.device, memory_format=torch.channels_last) if t.dim() == 4 else t.to(self.device)
-            for t in (clean, mask, noise, sigma)
-        )
-        return flow_matching_loss(lambda x, s: network(x, s, attributes, mask), clean, noise, sigma)
+        clean, mask = (t.to(self.device, memory_format=torch.channels_last) for t in (clean, mask))
+        return clean, (attributes, mask)
+
+    def _conditioned(self, network: nn.Module, *condition: Tensor) -> Denoiser:
+        attributes, mask = condition
+        # What learns is called once, and as a whole, so that accelerate sees it all.
+        known = network.modulation(mask) if isinstance(network, ImageDenoiser) and not network.training else mask
+        return lambda x, sigma: network(x, sigma, attributes, known)
 
     @torch.inference_mode()
     def contact_sheet(self, network: nn.Module, path: Path) -> None:
@@ -190,16 +208,11 @@ class ImageTask(_Task):
         pack = self.validation if len(self.validation) else self.training
         chosen = torch.linspace(0, len(pack) - 1, SHEET_CASES + 2).long()[1:-1]
         masks = centered(pack.masks[chosen.numpy()])
-        modulation = self.network.modulation(one_hot(torch.from_numpy(masks)).to(self.device))
+        classes = one_hot(torch.from_numpy(masks)).to(self.device)
         noise = torch.stack([case_noise(0, k, 1, (1, GRID_SIZE, GRID_SIZE)) for k in range(SHEET_CASES)])
         nothing = torch.full((SHEET_CASES, 3), UNKNOWN, device=self.device)
-        made = sample(
-            lambda x, s: network(x, s, nothing, modulation),
-            noise.to(self.device),
-            flow_scheduler(IMAGE_STEP_MEAN),
-            SHEET_STEPS,
-        )
-        contact_sheet(list(zip(made[:, 0].cpu().numpy(), masks, strict=True)), path)
+        made = self._sampled(self._conditioned(network, nothing, classes), noise)
+        contact_sheet(list(zip(made[:, 0].numpy(), masks, strict=True)), path)
 
 
 def deformed_pairs(
