@@ -18,7 +18,9 @@ from cardiac_diffusion_aug.diffusion.objective import Denoiser
 from cardiac_diffusion_aug.diffusion.sampling import case_noise, follow, sample
 from cardiac_diffusion_aug.errors import CardiacError
 from cardiac_diffusion_aug.generation import Generator
-from cardiac_diffusion_aug.jobs import JOBS, Context
+from cardiac_diffusion_aug.jobs import Context
+from cardiac_diffusion_aug.jobs.bundle import BuildBundle
+from cardiac_diffusion_aug.jobs.train import GeneratorTraining, TrainImages, TrainMasks
 from cardiac_diffusion_aug.training.objectives import FewCalls, flow_scheduler
 from cardiac_diffusion_aug.training.tasks import IMAGE_STEP_MEAN, MASK_STEP_MEAN
 from phantom import write_acdc
@@ -28,6 +30,7 @@ MEAN, STD = 0.4, 0.6
 NOISE = case_noise(0, 0, 0, (64, 1, 16, 16))
 TRAINED = ["patient001", "patient002", "patient003"]
 SPLIT = "mod 5 == 4"
+TRAININGS: dict[str, type[GeneratorTraining]] = {"masks": TrainMasks, "images": TrainImages}
 STEP_MEANS = (MASK_STEP_MEAN, IMAGE_STEP_MEAN)
 
 
@@ -128,18 +131,23 @@ def teacher_of(folder: Path, patients: list[str] | None, **more: Any) -> Path:
     return folder
 
 
-def training(name: str, phantoms: Path, output: Path, **settings: Any) -> dict[str, Any]:
+def train(job: type[GeneratorTraining], phantoms: Path, output: Path, **settings: Any) -> None:
     told = {"split": SPLIT, "batch_size": 2, "steps": 1, "device": "cpu", "precision": "fp32", **settings}
-    return JOBS[name](data=phantoms, output=output, **told).run(Context())
+    job(data=phantoms, output=output, **told).run(Context())
+
+
+def build(folder: Path, name: str, **settings: Any) -> None:
+    made = BuildBundle(masks=folder / "masks", images=folder / "images", output=folder / name, **settings)
+    made.run(Context())
 
 
 @pytest.fixture(scope="module")
 def student(phantoms: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("few")
     teacher = teacher_of(folder / "teacher", TRAINED)
-    for name in ("masks", "images"):
-        training(f"train-{name}", phantoms, folder / name, teacher=str(teacher), calls=2)
-    JOBS["build-model"](masks=folder / "masks", images=folder / "images", output=folder / "student").run(Context())
+    for name, job in TRAININGS.items():
+        train(job, phantoms, folder / name, teacher=str(teacher), calls=2)
+    build(folder, "student")
     return folder
 
 
@@ -164,9 +172,9 @@ def test_a_student_becomes_a_model_with_its_number_of_calls(student: Path) -> No
 
 def test_a_student_starts_as_its_teacher(student: Path, phantoms: Path, tmp_path: Path) -> None:
     settings = {"teacher": str(student / "teacher"), "learning_rate": 1e-7, "ema_decay": 0}
-    for name in ("masks", "images"):
-        training(f"train-{name}", phantoms, tmp_path / name, **settings)
-    JOBS["build-model"](masks=tmp_path / "masks", images=tmp_path / "images", output=tmp_path / "same").run(Context())
+    for name, job in TRAININGS.items():
+        train(job, phantoms, tmp_path / name, **settings)
+    build(tmp_path, "same")
     for part in ("mask_denoiser", "image_denoiser"):
         own, its = (load_bundle(path).network(part).state_dict() for path in (tmp_path / "same", student / "teacher"))
         for name, weights in its.items():
@@ -185,17 +193,16 @@ def test_a_student_makes_cases_in_its_own_number_of_calls_only(student: Path) ->
     assert generator.steps == 2
 
 
-def test_other_numbers_of_calls_are_refused_when_the_model_is_made(student: Path, tmp_path: Path) -> None:
-    own = {"masks": student / "masks", "images": student / "images", "output": tmp_path / "model"}
+def test_other_numbers_of_calls_are_refused_when_the_model_is_made(student: Path) -> None:
     with pytest.raises(CardiacError, match=r"--image-steps is 20, but this image_denoiser was trained for 2 calls"):
-        JOBS["build-model"](**own, image_steps=20).run(Context())
-    assert not (tmp_path / "model").exists()
+        build(student, "other", image_steps=20)
+    assert not (student / "other").exists()
 
 
 def test_teachers_that_do_not_fit_are_refused(student: Path, phantoms: Path, tmp_path: Path) -> None:
     def refused(teacher: Path, words: str) -> None:
         with pytest.raises(CardiacError, match=words):
-            training("train-masks", phantoms, tmp_path / "snapshots", teacher=str(teacher))
+            train(TrainMasks, phantoms, tmp_path / "snapshots", teacher=str(teacher))
         assert not (tmp_path / "snapshots").exists()
 
     refused(teacher_of(tmp_path / "wide", [*TRAINED, "patient004"]), "learned from patient004, who is not among")
@@ -210,6 +217,6 @@ def test_a_bundle_that_fixes_what_it_does_not_know_is_refused(tmp_path: Path) ->
 
 
 def test_the_validation_loss_of_a_student_is_a_number(student: Path) -> None:
-    for name in ("masks", "images"):
+    for name in TRAININGS:
         state = json.loads(next((student / name).glob("snapshot-*/state.json")).read_bytes())
         assert math.isfinite(state["history"][-1]["validation_loss"])
