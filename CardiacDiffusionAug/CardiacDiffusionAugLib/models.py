@@ -45,6 +45,11 @@ class Model:
         return ", ".join(part for part in parts if part)
 
     @property
+    def imageCalls(self) -> int | None:
+        """Network calls for an image, where the model was taught to make one in so many and no other number is good."""
+        return self.info["defaults"]["image_steps"] if "image_steps" in self.info.get("fixed_calls", ()) else None
+
+    @property
     def card(self) -> str:
         """The model card in Markdown; empty where there is none."""
         path = self.folder / CARD_FILE

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -16,6 +17,7 @@ from CardiacDiffusionAugLib import sample
 from CardiacDiffusionAugLib.cases import KEPT, caseSets
 from CardiacDiffusionAugLib.dependencies import REQUIREMENTS, requirementNames
 from driving import Driver
+from slicer_harness.loop import process_events
 from slicer_harness.modules import complete_startup
 from test_cases import filled
 
@@ -97,6 +99,23 @@ def test_a_model_card_of_each_kind_has_a_glance(panel: Any) -> None:
         assert "trained on 60 patients" in shipped.glance
         assert "CC BY-NC-SA" in shipped.glance
         assert shipped.card
+
+
+def test_a_model_that_was_taught_few_calls_decides_on_the_steps(panel: Any, tmp_path: Path) -> None:
+    driver = Driver(panel)
+    generate = panel.panel.generate
+    driver.parameters.steps = 12
+    shipped = json.loads((MODULE / "Resources" / "Models" / "acdc-128" / "bundle.json").read_bytes())
+    for name, fixed in (("free", []), ("few", ["image_steps"])):
+        info = {**shipped, "name": name, "fixed_calls": fixed, "defaults": {**shipped["defaults"], "image_steps": 4}}
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "bundle.json").write_text(json.dumps(info))
+        driver.parameters.model = str(tmp_path / name)
+        panel.panel.model.bind()
+        process_events()
+        assert generate.wanted()["steps"] == (None if fixed else 12)
+        assert driver.ui.stepsSpinBox.enabled == (not fixed)
+        assert ("an image in 4 steps" in driver.ui.stepsSpinBox.toolTip) == bool(fixed)
 
 
 def test_requirements_leave_slicers_own_packages_alone() -> None:

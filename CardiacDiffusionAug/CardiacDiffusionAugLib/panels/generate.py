@@ -40,7 +40,7 @@ class GenerateSection(Section):
             variations=p.variations,
             filter=p.filter,
             seed=p.seed,
-            steps=p.steps or None,
+            steps=self.panel.model.steps,
             guidance_scale=p.guidance or None,
             precision=p.precision.name,
             draw_attributes=p.drawAttributes,
@@ -87,5 +87,9 @@ class GenerateSection(Section):
     def update(self, reason: str, busy: str) -> None:
         """Enable what can be done."""
         self.ui.estimateLabel.setText(self._estimate())
-        gone = "" if self.panel.model.model is not None else _("Choose a model first.")
+        model = self.panel.model.model
+        gone = "" if model is not None else _("Choose a model first.")
         self.panel.allow(self.ui.generateButton, reason or gone)
+        calls = None if model is None else model.imageCalls
+        taught = _("This model was taught to make an image in {calls} steps; no other number is good.")
+        self.panel.allow(self.ui.stepsSpinBox, "" if calls is None else taught.format(calls=calls))

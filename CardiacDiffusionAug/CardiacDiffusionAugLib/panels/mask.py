@@ -98,7 +98,7 @@ class MaskSection(Section):
             seed=p.maskSeed,
             phase=p.phase.setting,
             group=p.group.setting,
-            steps=p.steps or None,
+            steps=self.panel.model.steps,
             guidance_scale=p.guidance or None,
             precision=p.precision.name,
         )

@@ -42,6 +42,12 @@ class ModelSection(Section):
         """The device that jobs run on."""
         return self.parameters.device
 
+    @property
+    def steps(self) -> int | None:
+        """Steps that are asked for; None for the model's own."""
+        fixed = self.model is not None and self.model.imageCalls is not None
+        return None if fixed else self.parameters.steps or None
+
     def bind(self) -> None:
         """Show model and device of the settings."""
         self._listModels()
