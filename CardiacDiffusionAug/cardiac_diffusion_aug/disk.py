@@ -38,9 +38,14 @@ def writing_to(folder: Path, then: str = "go on with --resume") -> Iterator[None
 
 
 @contextmanager
-def whole(path: Path) -> Iterator[Path]:
-    """A path to write to, whose file becomes `path` at the end, or vanishes when that fails."""
-    part = part_of(path)
+def whole(path: Path, writer: str = "") -> Iterator[Path]:
+    """A path to write to, whose file becomes `path` at the end, or vanishes when that fails.
+
+    Args:
+        path: of the file.
+        writer: tells apart those who may write the same file at the same time.
+    """
+    part = part_of(path, writer)
     try:
         yield part
         os.replace(part, path)
@@ -48,14 +53,14 @@ def whole(path: Path) -> Iterator[Path]:
         part.unlink(missing_ok=True)
 
 
-def part_of(path: Path) -> Path:
+def part_of(path: Path, writer: str = "") -> Path:
     """Where a file lies, hidden, until it is whole; its suffix stays, since writers go by it."""
-    return path.with_name(f".part-{path.name}")
+    return path.with_name(f".part-{writer and writer + '-'}{path.name}")
 
 
-def write_whole(path: Path, content: bytes) -> None:
+def write_whole(path: Path, content: bytes, writer: str = "") -> None:
     """Write a small file."""
-    with whole(path) as part:
+    with whole(path, writer) as part:
         part.write_bytes(content)
 
 

@@ -27,8 +27,9 @@ from .datasets.nnunet import ending_of, order_of
 from .datasets.pairing import files_by_stem
 from .disk import append_line, is_plain_name, reason_not_written, write_whole, writing_to
 from .errors import CardiacError, shown
-from .export import COLUMNS, DATASET, IMAGES, LABELS, MADE_BY, MANIFEST, csv_line
+from .export import DATASET, IMAGES, LABELS, MADE_BY
 from .labels import NUM_CLASSES
+from .manifest import COLUMNS, MANIFEST, csv_line
 from .slices import as_stack, read_json, same_geometry
 
 ADDING, NAME = ".adding", "name"

@@ -7,16 +7,21 @@ labelsTr/NAME.nii.gz        0 background, 1 LV, 2 MYO, 3 RV
 preview.png                 the first cases, for the eye
 
 While a case is written, the hidden file `.unfinished` holds its name, so that what was interrupted can be removed.
+
+Several processes may make parts of one data set in the same folder at the same time. Each has both files for itself,
+`.manifest-2of4.csv` and `.unfinished-2of4`, and writes to none that another writes to. Whichever ends as the last one,
+or any later process without a part, gathers their lines in `manifest.csv`.
 """
 
 from __future__ import annotations
 
-import csv
 import gzip
-import io
 import json
+import os
+import re
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +30,9 @@ import SimpleITK as sitk
 
 from .disk import append_line, is_plain_name, part_of, reason_not_written, whole, write_whole, writing_to
 from .errors import CardiacError, shown
-from .labels import LABEL_VALUES, STRUCTURES
+from .labels import LABEL_VALUES
+from .manifest import COLUMNS, MANIFEST, csv_line, manifest_name, part_manifests, place, read_rows
+from .parts import Part
 from .preview import contact_sheet
 from .slices import (
     GRID_SIZE,
@@ -39,36 +46,20 @@ from .slices import (
     resample_labels,
 )
 
-MANIFEST, DATASET, PREVIEW, UNFINISHED = "manifest.csv", "dataset.json", "preview.png", ".unfinished"
+DATASET, PREVIEW, UNFINISHED = "dataset.json", "preview.png", ".unfinished"
 IMAGES, LABELS = "imagesTr", "labelsTr"
 SUFFIX = ".nii.gz"
 NIFTI_HEADER = 352
 CHUNK = 1 << 20
 MADE_BY = "cardiac_diffusion_aug"
 PREVIEW_CASES = 16
-COLUMNS = (
-    "name",
-    "patient",
-    "seed",
-    "case",
-    "variation",
-    "slice",
-    "asked",
-    "phase",
-    "group",
-    "level",
-    "source",
-    "model",
-    "model_version",
-    "model_sha256",
-    "steps",
-    "guidance_scale",
-    "checks",
-    "draws",
-    "rejected",
-    *(f"dice_{structure.key}" for structure in STRUCTURES),
-    "kept",
+PART = "([0-9]+of[0-9]+)"
+HIDDEN = re.compile(
+    rf"\.part-(?:{PART}-)?(?:manifest\.csv|dataset\.json|preview\.png)"
+    rf"|\.part-\.manifest-{PART}\.csv|\.unfinished(?:-{PART})?"
 )
+"""What a process that was killed may leave in the folder, with the part that it made."""
+BEGUN = re.compile(rf"\.part-(?:{PART}-)?dataset\.json")
 
 
 class DatasetWriter:
@@ -76,13 +67,15 @@ class DatasetWriter:
 
     Attributes:
         done: names of the cases that were there at the start.
-        count: cases there now.
+        count: cases there now, as far as is known: other parts may have added to them.
+        finished: whether all that is there has its line in the manifest of the whole.
 
     Args:
         folder: of the data set; made when absent.
         settings: what the cases are made with; a resumed data set must have the same.
         resume: go on with a data set of the same settings.
         overwrite: remove the cases of an earlier run first.
+        part: that this process makes, while others make theirs; it goes on with what they made.
 
     Raises:
         CardiacError: the folder holds something else, an earlier run without `resume` or `overwrite`, one of other
@@ -90,22 +83,34 @@ class DatasetWriter:
     """
 
     def __init__(
-        self, folder: Path, settings: Mapping[str, Any], resume: bool = False, overwrite: bool = False
+        self,
+        folder: Path,
+        settings: Mapping[str, Any],
+        resume: bool = False,
+        overwrite: bool = False,
+        part: Part | None = None,
     ) -> None:
-        self.folder = folder
+        self.folder, self._part = folder, part
+        self._writer = str(part or "")
+        self._manifest = folder / manifest_name(part)
+        self._marker = folder / (UNFINISHED if part is None else f"{UNFINISHED}-{part}")
         # As they come back from the file.
         self.settings: dict[str, Any] = json.loads(json.dumps(dict(settings)))
+        self.finished = False
         with writing_to(folder):
             names = self._earlier_cases(resume, overwrite)
             self.done = frozenset(names)
             self.count, self._first = len(names), names[:PREVIEW_CASES]
             folder.mkdir(parents=True, exist_ok=True)
             # Before all else: it says whose folder this is.
-            self._write_dataset_json()
+            if part is None:
+                self._write_dataset_json()
+            elif not (folder / DATASET).exists():
+                self._claim()
             for name in (IMAGES, LABELS):
                 (folder / name).mkdir(exist_ok=True)
-            if not names:
-                write_whole(folder / MANIFEST, csv_line(COLUMNS))
+            if not self._manifest.exists():
+                write_whole(self._manifest, csv_line(COLUMNS))
 
     def add(self, name: str, image: sitk.Image, mask: sitk.Image, facts: Mapping[str, Any]) -> None:
         """Write a case: its files first, then its line.
@@ -121,11 +126,12 @@ class DatasetWriter:
         row = {**dict.fromkeys(COLUMNS, ""), "kept": "yes", **facts, "name": name}
         with writing_to(self.folder):
             files = self.files(name)
-            write_whole(self.folder / UNFINISHED, name.encode())
+            # One short write, which a kill does or leaves out; until then nothing of the case is there.
+            self._marker.write_bytes(name.encode())
             try:
                 write_stack(image, Path(files["image"]))
                 write_stack(mask, Path(files["mask"]))
-                append_line(self.folder / MANIFEST, csv_line([row[column] for column in COLUMNS]))
+                append_line(self._manifest, csv_line([row[column] for column in COLUMNS]))
             except BaseException:
                 self._remove_files(name)
                 raise
@@ -139,89 +145,144 @@ class DatasetWriter:
             "mask": str(self.folder / LABELS / f"{name}{SUFFIX}"),
         }
 
-    def finish(self, draw: bool = True) -> Path:
-        """Bring `dataset.json` and, unless told otherwise, the preview up to date, and return the preview's path."""
+    def finish(self, draw: bool = True, wanted: Iterable[str] = ()) -> Path:
+        """Bring manifest, `dataset.json` and, unless told otherwise, the preview up to date.
+
+        Args:
+            draw: whether to draw the preview.
+            wanted: names of all cases of all parts; a part leaves everything as it is while one is missing.
+
+        Returns:
+            The preview's path.
+        """
         preview = self.folder / PREVIEW
         with writing_to(self.folder):
-            (self.folder / UNFINISHED).unlink(missing_ok=True)
-            self._write_dataset_json()
-            if self._first and draw:
-                with whole(preview) as part:
-                    contact_sheet([self._tile(name) for name in self._first], part)
+            self._marker.unlink(missing_ok=True)
+            self.finished = self._gather(wanted)
+            if self.finished:
+                self._write_dataset_json()
+                if self._first and draw:
+                    with whole(preview, self._writer) as part:
+                        contact_sheet([self._tile(name) for name in self._first], part)
         return preview
 
     def _earlier_cases(self, resume: bool, overwrite: bool) -> list[str]:
         """Names of the cases to go on from; what an interrupted run left unfinished is removed."""
         if self.folder.exists() and not self.folder.is_dir():
             raise CardiacError(f"{self.folder} is a file; choose a folder for --output.", "bad_output")
-        begun = part_of(self.folder / DATASET)
-        if not self.folder.is_dir() or all(path == begun for path in self.folder.iterdir()):
+        there = list(self.folder.iterdir()) if self.folder.is_dir() else []
+        if all(BEGUN.fullmatch(path.name) for path in there):
+            # Parts that begin at this moment need theirs.
+            for path in there if self._part is None else []:
+                path.unlink()
             return []
-        require_permission(self.folder, self.settings, resume, overwrite)
-        names = [row[0] for row in self._rows()]
+        # What other parts have made so far is no earlier run.
+        joins = self._part is not None and not (self._manifest.exists() or (self.folder / MANIFEST).exists())
+        require_permission(self.folder, self.settings, resume or joins, overwrite)
+        manifests = self._manifests()
+        names = list(dict.fromkeys(row[0] for path in manifests for row in read_rows(path)))
         self._remove_unfinished(names)
         if not overwrite:
-            return self._rewrite_manifest()
+            return self._cases_there(manifests)
         for name in names:
             self._remove_files(name)
-        for leftover in (MANIFEST, PREVIEW):
-            (self.folder / leftover).unlink(missing_ok=True)
+        for leftover in (*manifests, self.folder / PREVIEW):
+            leftover.unlink(missing_ok=True)
         return []
 
-    def _rows(self) -> Iterator[list[str]]:
-        """The manifest's lines without its head; one that a crash tore is left out.
+    def _manifests(self) -> list[Path]:
+        """That of the whole comes last: a process that gathers writes it before it takes those of the parts away."""
+        return [*part_manifests(self.folder), self.folder / MANIFEST]
 
-        Raises:
-            CardiacError: it is not as this program wrote it.
-        """
-        path = self.folder / MANIFEST
-        if not path.exists():
-            return
-        seen: set[str] = set()
-        try:
-            with path.open(newline="", encoding="utf-8-sig") as stream:
-                reader = csv.reader(_whole_lines(stream))
-                if next(reader, None) != list(COLUMNS):
-                    raise ValueError("other columns")
-                for row in reader:
-                    # The name becomes a path, of files that may be removed.
-                    if len(row) != len(COLUMNS) or not is_plain_name(row[0]):
-                        raise ValueError(row)
-                    if row[0] not in seen:
-                        seen.add(row[0])
-                        yield row
-        except (ValueError, csv.Error) as error:
-            raise CardiacError(
-                f"{path} is not as this program wrote it; restore it, or choose another folder.", "bad_output"
-            ) from error
-
-    def _rewrite_manifest(self) -> list[str]:
-        """Keep the lines of the cases that are there, and return their names."""
-        names = []
-        with whole(self.folder / MANIFEST) as part, part.open("wb") as stream:
+    def _cases_there(self, manifests: Iterable[Path]) -> list[str]:
+        """Names of the cases that are there; this writer's own manifest keeps the lines of no others."""
+        names: dict[str, None] = {}
+        for path in manifests:
+            if path != self._manifest:
+                names.update((row[0], None) for row in self._rows_there(path))
+        with whole(self._manifest) as part, part.open("wb") as stream:
             stream.write(csv_line(COLUMNS))
-            for row in self._rows():
-                if all(Path(path).is_file() for path in self.files(row[0]).values()):
-                    stream.write(csv_line(row))
-                    names.append(row[0])
-        return names
+            for row in self._rows_there(self._manifest):
+                stream.write(csv_line(row))
+                names[row[0]] = None
+        return list(names)
 
-    def _remove_unfinished(self, names: Sequence[str]) -> None:
-        for path in (self.folder / name for name in (MANIFEST, DATASET, PREVIEW, UNFINISHED)):
-            part_of(path).unlink(missing_ok=True)
-        marker = self.folder / UNFINISHED
-        if marker.is_file():
-            name = marker.read_text(encoding="utf-8")
-            if is_plain_name(name) and name not in names:
-                self._remove_files(name)
-            marker.unlink()
+    def _rows_there(self, manifest: Path) -> Iterator[list[str]]:
+        """Lines of cases whose files are there."""
+        for row in read_rows(manifest):
+            if all(Path(path).is_file() for path in self.files(row[0]).values()):
+                yield row
+
+    def _gather(self, wanted: Iterable[str]) -> bool:
+        """Bring the lines of all parts into the manifest of the whole, in order of the cases.
+
+        A part does so only when all cases are there, for then no other part has anything left to write. Should two of
+        them do it at once, they write the same.
+
+        Returns:
+            Whether the manifest is whole.
+        """
+        parts = part_manifests(self.folder)
+        if self._part is None and not parts:
+            return True
+        # A later line replaces an earlier one: what somebody changed in the manifest of the whole stays.
+        lines = {
+            row[0]: (place(row), row[0], csv_line(row))
+            for path in (*parts, self.folder / MANIFEST)
+            for row in self._rows_there(path)
+        }
+        if self._part is not None and not all(name in lines for name in wanted):
+            return False
+        ordered = sorted(lines.values())
+        with whole(self.folder / MANIFEST, self._writer) as part, part.open("wb") as stream:
+            stream.write(csv_line(COLUMNS))
+            stream.writelines(line for _, _, line in ordered)
+        self.count, self._first = len(ordered), [name for _, name, _ in ordered[:PREVIEW_CASES]]
+        for path in parts:
+            path.unlink(missing_ok=True)
+        # Of processes that were killed, and whose cases another one made.
+        for path in self.folder.glob(f"{UNFINISHED}*"):
+            with suppress(FileNotFoundError):
+                if path.read_text(encoding="utf-8") in lines:
+                    path.unlink()
+        return True
+
+    def _remove_unfinished(self, names: Collection[str]) -> None:
+        """Remove what was interrupted: of this part alone, since others may be at work, or of all."""
+        for path in list(self.folder.iterdir()):
+            match = HIDDEN.fullmatch(path.name)
+            if match is None or (self._part is not None and str(self._part) not in match.groups()):
+                continue
+            if path.name.startswith(UNFINISHED):
+                name = path.read_text(encoding="utf-8")
+                if is_plain_name(name) and name not in names:
+                    self._remove_files(name)
+            path.unlink()
 
     def _remove_files(self, name: str) -> None:
         for path in map(Path, self.files(name).values()):
             path.unlink(missing_ok=True)
             part_of(path).unlink(missing_ok=True)
 
+    def _claim(self) -> None:
+        """Begin the data set, or find that another part, with the same settings, has begun it."""
+        path = self.folder / DATASET
+        begun = part_of(path, self._writer)
+        begun.write_bytes(self._description())
+        try:
+            os.link(begun, path)
+        except FileExistsError:
+            require_permission(self.folder, self.settings, resume=True, overwrite=False)
+        except OSError:
+            # Not every file system has links; of two that begin at the same moment, one is then not asked.
+            os.replace(begun, path)
+        finally:
+            begun.unlink(missing_ok=True)
+
     def _write_dataset_json(self) -> None:
+        write_whole(self.folder / DATASET, self._description(), self._writer)
+
+    def _description(self) -> bytes:
         content = {
             "channel_names": {"0": "cine MR"},
             "labels": LABEL_VALUES,
@@ -229,7 +290,7 @@ class DatasetWriter:
             "file_ending": SUFFIX,
             MADE_BY: self.settings,
         }
-        write_whole(self.folder / DATASET, (json.dumps(content, indent=2) + "\n").encode())
+        return (json.dumps(content, indent=2) + "\n").encode()
 
     def _tile(self, name: str) -> tuple[FloatArray, LabelArray]:
         image, mask = (read_image(Path(path)) for path in self.files(name).values())
@@ -280,17 +341,6 @@ def earlier_settings(folder: Path) -> dict[str, Any] | None:
     except (OSError, ValueError, LookupError, TypeError, RecursionError):
         return None
     return settings if isinstance(settings, dict) else None
-
-
-def csv_line(values: Sequence[Any]) -> bytes:
-    """A line of the manifest."""
-    buffer = io.StringIO()
-    csv.writer(buffer, lineterminator="\n").writerow(["" if value is None else value for value in values])
-    return buffer.getvalue().encode()
-
-
-def _whole_lines(stream: Iterator[str]) -> Iterator[str]:
-    return (line for line in stream if line.endswith("\n"))
 
 
 def write_stack(stack: sitk.Image, path: Path) -> None:

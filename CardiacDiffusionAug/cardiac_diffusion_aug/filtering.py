@@ -7,9 +7,10 @@ never goes on for ever: when none of many draws of a case passes, it ends in a s
 from __future__ import annotations
 
 import math
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 
 import numpy as np
 
@@ -31,6 +32,8 @@ LOWEST_DICE = 0.70
 """Of each structure; the 5th percentile of real validation slices lies near it."""
 SMALL_MM2 = 150.0
 """Structures smaller than this are not judged: one pixel more or less decides their Dice."""
+MOST_BATCHES = 8
+"""Images that may wait for a case before them, in batches, so that memory stays bounded."""
 
 
 class Judge:
@@ -132,48 +135,53 @@ def generate_filtered(
     Raises:
         CardiacError: none of many draws of a case passes.
     """
-    wanted = ((case, [v for v in range(variations) if not skip(case, v)]) for case in range(count))
-    chunk: list[_Draw] = []
-    for case, missing in wanted:
-        if missing:
-            # All of them: whether a mask is kept depends on each of its images.
-            chunk.append(_Draw(case, list(range(variations))))
-        if sum(len(draw.variations) for draw in chunk) >= generator.batch_size:
-            yield from _finished(generator, judge, chunk, seed, attributes, skip, check)
-            chunk = []
-    if chunk:
-        yield from _finished(generator, judge, chunk, seed, attributes, skip, check)
-
-
-def _finished(
-    generator: Generator,
-    judge: Judge,
-    chunk: Sequence[_Draw],
-    seed: int,
-    attributes: Attributes,
-    skip: Callable[[int, int], bool],
-    check: Callable[[], None],
-) -> Iterator[GeneratedCase]:
-    while any(draw.missing for draw in chunk):
-        _draw_masks(generator, judge, [draw for draw in chunk if draw.mask is None], seed, attributes, check)
-        ready = [draw for draw in chunk if draw.mask is not None and draw.missing]
+    # All images of a case: whether a mask is kept depends on each of them.
+    coming = (
+        _Draw(case, list(range(variations)))
+        for case in range(count)
+        if not all(skip(case, variation) for variation in range(variations))
+    )
+    # From the first that is not told yet, in order; those that passed wait for one before them that is drawn again.
+    draws: deque[_Draw] = deque()
+    while True:
+        # A batch is always full: what is drawn again goes with what is new.
+        draws.extend(islice(coming, _room(draws, variations, generator.batch_size)))
+        if not draws:
+            return
+        _draw_masks(generator, judge, [draw for draw in draws if draw.mask is None], seed, attributes, check)
+        ready = [draw for draw in draws if draw.mask is not None and draw.missing]
         _draw_images(generator, judge, ready, seed, attributes, check)
-    for draw in chunk:
-        assert draw.mask is not None
-        for variation, (image, dice) in sorted(draw.images.items()):
-            if not skip(draw.case, variation):
-                yield GeneratedCase(
-                    draw.case,
-                    variation,
-                    seed,
-                    generator.attributes_of(seed, draw.case, attributes),
-                    image,
-                    draw.mask,
-                    generator.spacing,
-                    draw.draws,
-                    tuple(draw.rejected),
-                    dice,
-                )
+        while draws and not draws[0].missing:
+            yield from _told(generator, draws.popleft(), seed, attributes, skip)
+
+
+def _room(draws: Sequence[_Draw], variations: int, batch_size: int) -> int:
+    """How many cases may begin: their images fit into the batch, and not too many wait."""
+    missing = sum(len(draw.missing) for draw in draws)
+    if not missing:
+        return max(1, batch_size // variations)
+    return max(0, min((batch_size - missing) // variations, MOST_BATCHES * batch_size // variations - len(draws)))
+
+
+def _told(
+    generator: Generator, draw: _Draw, seed: int, attributes: Attributes, skip: Callable[[int, int], bool]
+) -> Iterator[GeneratedCase]:
+    """The cases of a draw that passed."""
+    assert draw.mask is not None
+    for variation, (image, dice) in sorted(draw.images.items()):
+        if not skip(draw.case, variation):
+            yield GeneratedCase(
+                draw.case,
+                variation,
+                seed,
+                generator.attributes_of(seed, draw.case, attributes),
+                image,
+                draw.mask,
+                generator.spacing,
+                draw.draws,
+                tuple(draw.rejected),
+                dice,
+            )
 
 
 def _draw_masks(

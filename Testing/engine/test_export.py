@@ -7,7 +7,6 @@ import csv
 import errno
 import json
 import os
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +15,10 @@ import pytest
 import SimpleITK as sitk
 from PIL import Image
 
-from cardiac_diffusion_aug import export
 from cardiac_diffusion_aug.errors import CardiacError
-from cardiac_diffusion_aug.export import COLUMNS, DatasetWriter
-from tiny import SmallDisk
+from cardiac_diffusion_aug.export import DatasetWriter
+from cardiac_diffusion_aug.manifest import COLUMNS, MANIFEST
+from tiny import Killed, SmallDisk
 
 pytest_plugins = ["tiny"]
 
@@ -178,8 +177,9 @@ def test_a_data_set_goes_on(tmp_path: Path) -> None:
 @pytest.mark.parametrize("folder", ["absent", "empty"])
 def test_nothing_to_go_on_with_is_a_beginning(tmp_path: Path, folder: str) -> None:
     (tmp_path / "empty").mkdir()
-    for options in ({"resume": True}, {"overwrite": True}):
-        assert DatasetWriter(tmp_path / folder / str(len(options)), SETTINGS, **options).done == frozenset()
+    for option in ("resume", "overwrite"):
+        options: dict[str, Any] = {option: True}
+        assert DatasetWriter(tmp_path / folder / option, SETTINGS, **options).done == frozenset()
 
 
 def test_a_data_set_is_kept_unless_told(tmp_path: Path) -> None:
@@ -315,38 +315,10 @@ def test_a_line_that_stands_twice_counts_once(tmp_path: Path) -> None:
     require_whole(tmp_path, 0, 1)
 
 
-class Killed(BaseException):
-    """As SIGKILL: what follows in the program does not happen."""
-
-
-@pytest.fixture
-def kill_at(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
-    """Makes the writer stop before its n-th change of a path, leaving all as it is."""
-    real = {name: getattr(os, name) for name in ("replace", "unlink", "write", "mkdir")}
-    left = [-1]
-
-    def stops(name: str) -> Any:
-        def call(*arguments: Any, **options: Any) -> Any:
-            if left[0] == 0:
-                raise Killed
-            left[0] -= 1
-            return real[name](*arguments, **options)
-
-        return call
-
-    def arm(count: int) -> None:
-        left[0] = count
-        for name in real:
-            monkeypatch.setattr(os, name, stops(name))
-
-    yield arm
-    monkeypatch.undo()
-
-
 @pytest.mark.parametrize("options", [{"resume": True}, {"overwrite": True}], ids=str)
 @pytest.mark.parametrize("moment", range(40))
 def test_a_kill_at_any_moment_leaves_whole_files(
-    tmp_path: Path, moment: int, options: dict[str, bool], kill_at: Any, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, moment: int, options: dict[str, Any], kill_at: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = tmp_path / "set"
     kill_at(moment)
@@ -481,7 +453,7 @@ def test_a_folder_that_cannot_be_is_told(tmp_path: Path, name: str) -> None:
 def test_the_smallest_stack_is_written(tmp_path: Path) -> None:
     writer = DatasetWriter(tmp_path, SETTINGS)
     writer.add("dot", sitk.Image([1, 1, 1], sitk.sitkUInt8), sitk.Image([1, 1, 1], sitk.sitkInt16), {})
-    assert export.MANIFEST in {path.name for path in tmp_path.iterdir()}
+    assert MANIFEST in {path.name for path in tmp_path.iterdir()}
     assert names(tmp_path) == ["dot"]
 
 

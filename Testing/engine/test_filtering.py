@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from cardiac_diffusion_aug.errors import CardiacError
-from cardiac_diffusion_aug.filtering import IMAGE_TRIES, MOST_MASKS, Judge, generate_filtered, slice_dice
+from cardiac_diffusion_aug.filtering import IMAGE_TRIES, MOST_BATCHES, MOST_MASKS, Judge, generate_filtered, slice_dice
 from cardiac_diffusion_aug.generation import GeneratedCase, Generator, GreyArray
 from cardiac_diffusion_aug.labels import LV, MYO, RV
 from cardiac_diffusion_aug.segmentation import Segmenter
@@ -137,6 +137,88 @@ def test_a_redrawn_case_depends_on_seed_and_number_alone(generator: Generator) -
         for one, other in zip(alone, expected[2 * chosen :], strict=False):
             assert same(one, other)
             assert (one.draws, one.rejected) == (other.draws, other.rejected)
+
+
+class ByMask(Judge):
+    """Fails the first image of every third mask, and every fifth mask, by their content."""
+
+    def __init__(self) -> None:
+        super().__init__(cast(Segmenter, None))
+        self.seen: dict[bytes, int] = {}
+
+    def mask_failures(self, mask: LabelArray) -> tuple[str, ...]:
+        return ("odd",) if int(mask.sum()) % 5 == 0 else ()
+
+    def dice(self, images: Sequence[GreyArray], masks: Sequence[LabelArray]) -> list[dict[str, float]]:
+        looks = []
+        for mask in masks:
+            self.seen[mask.tobytes()] = self.seen.get(mask.tobytes(), 0) + 1
+            looks.append({"LV": float(self.seen[mask.tobytes()] > 1 or int(mask.sum()) % 3 > 0)})
+        return looks
+
+    def pair_failures(self, dice: dict[str, float], mask: LabelArray) -> tuple[str, ...]:
+        return ("odd image",) if dice["LV"] == 0 else ()
+
+
+def test_what_is_drawn_again_shares_its_batch_with_what_is_new(
+    generator: Generator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    alone = list(generate_filtered(generator, ByMask(), 12, seed=3))
+    sizes: list[int] = []
+    draw = generator.images
+
+    def images(masks: Sequence[LabelArray], *arguments: Any) -> list[GreyArray]:
+        sizes.append(len(masks))
+        return draw(masks, *arguments)
+
+    monkeypatch.setattr(generator, "batch_size", 4)
+    monkeypatch.setattr(generator, "images", images)
+    together = list(generate_filtered(generator, ByMask(), 12, seed=3))
+    assert sum(case.draws for case in together) > 15
+    assert [case.case for case in together] == list(range(12))
+    for one, other in zip(alone, together, strict=True):
+        assert (one.mask == other.mask).all()
+        assert (one.draws, one.rejected) == (other.draws, other.rejected)
+        # Kernels of a CPU round otherwise for other batches.
+        assert np.abs(one.image.astype(int) - other.image).max() <= 1
+    assert max(sizes) == 4
+    # Masks that fail leave gaps, and so does the end.
+    assert sum(sizes[:-3]) >= 3 * len(sizes[:-3])
+
+
+def test_not_too_many_cases_wait_for_one(generator: Generator, monkeypatch: pytest.MonkeyPatch) -> None:
+    begun: set[int] = set()
+    tells = most = 0
+
+    class First(Judge):
+        """Fails every image of the first mask."""
+
+        def mask_failures(self, mask: LabelArray) -> tuple[str, ...]:
+            return ()
+
+        def dice(self, images: Sequence[GreyArray], masks: Sequence[LabelArray]) -> list[dict[str, float]]:
+            return [{} for _ in images]
+
+        def pair_failures(self, dice: dict[str, float], mask: LabelArray) -> tuple[str, ...]:
+            return ("odd image",) if (mask == first).all() else ()
+
+    def masks(seed: int, cases: Sequence[int], *arguments: Any) -> list[LabelArray]:
+        begun.update(cases)
+        return [first if case == 0 and tells < 30 else other for case in cases]
+
+    def images(given: Sequence[LabelArray], *arguments: Any) -> list[GreyArray]:
+        nonlocal tells, most
+        tells, most = tells + 1, max(most, len(begun))
+        return [first] * len(given)
+
+    first, other = on_grid(), on_grid(np.flipud)
+    monkeypatch.setattr(generator, "batch_size", 4)
+    monkeypatch.setattr(generator, "masks", masks)
+    monkeypatch.setattr(generator, "images", images)
+    made = generate_filtered(generator, First(cast(Segmenter, None)), 1000)
+    assert next(made).draws == 31
+    assert most == 4 * MOST_BATCHES
+    assert [next(made).case for _ in range(100)] == list(range(1, 101))
 
 
 def test_skipped_cases_are_not_made(generator: Generator) -> None:

@@ -14,7 +14,7 @@ import pytest
 import SimpleITK as sitk
 from PIL import Image
 
-from cardiac_diffusion_aug.export import COLUMNS
+from cardiac_diffusion_aug.manifest import COLUMNS
 from tiny import Forge
 
 pytest_plugins = ["tiny"]

@@ -49,6 +49,34 @@ def small_disk(tmp_path: Path) -> Iterator[SmallDisk]:
     disk.unmount()
 
 
+class Killed(BaseException):
+    """As SIGKILL: what follows in the program does not happen."""
+
+
+@pytest.fixture
+def kill_at(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    """Makes the program stop before its n-th change of a path, leaving all as it is."""
+    real = {name: getattr(os, name) for name in ("replace", "unlink", "write", "mkdir", "link")}
+    left = [-1]
+
+    def stops(name: str) -> Any:
+        def call(*arguments: Any, **options: Any) -> Any:
+            if left[0] == 0:
+                raise Killed
+            left[0] -= 1
+            return real[name](*arguments, **options)
+
+        return call
+
+    def arm(count: int) -> None:
+        left[0] = count
+        for name in real:
+            monkeypatch.setattr(os, name, stops(name))
+
+    yield arm
+    monkeypatch.undo()
+
+
 def write_tiny_model(folder: Path, image_steps: int = IMAGE_STEPS) -> Path:
     """Write the model into a folder, whose name becomes its own.
 

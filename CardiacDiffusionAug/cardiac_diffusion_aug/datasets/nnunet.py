@@ -12,6 +12,7 @@ from typing import Any
 from ..attributes import GROUPS, PHASES
 from ..errors import CardiacError
 from ..labels import LabelOrder
+from ..manifest import COLUMNS, part_manifests, read_rows
 from ..slices import read_json
 from .case import Case
 from .pairing import files_by_stem, order_from_json, patient_and_phase, require_images
@@ -45,7 +46,9 @@ def cases(root: Path, rejected: bool = False) -> Iterator[Case]:
     images = files_by_stem(root / IMAGES, (f"_0000{ending}",))
     masks = files_by_stem(root / LABELS, (ending,)) if (root / LABELS).is_dir() else {}
     require_images(masks, images, root / IMAGES)
-    manifest = _manifest(root / MANIFEST)
+    # While parts of a data set are made, each has a manifest of its own.
+    rows = (row for path in part_manifests(root) for row in read_rows(path))
+    manifest = {row[0]: dict(zip(COLUMNS, row, strict=True)) for row in rows} | _manifest(root / MANIFEST)
     window = OWN_WINDOW if MADE_BY in description else None
     for name, image in images.items():
         row = manifest.get(name, {})

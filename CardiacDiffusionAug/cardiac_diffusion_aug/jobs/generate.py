@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from ..attributes import GROUPS, PHASES, Attributes, parse_level
 from ..errors import CardiacError
+from ..parts import parse_part
 from .base import Context, Job, option, warm_generator, warm_segmenter
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
     from ..export import DatasetWriter
     from ..filtering import Judge
     from ..generation import GeneratedCase, Generator
+
+FEWEST_WAITING = 8
+"""Made cases that may wait for being written, beside a batch of them."""
 
 
 @dataclass(kw_only=True)
@@ -106,35 +111,61 @@ class Generate(SamplingJob):
         True, "keep only masks that are anatomically sound and images that fit them; others are redrawn"
     )
     filter_model: str = option("acdc-unet", "segmentation model that looks for the mask in the image")
+    part: str | None = option(
+        None, "make a part only, such as 2/4 for every fourth case from the second on; parts share one --output"
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self._part = None if self.part is None else parse_part(self.part)
+        if self._part is not None and self.overwrite:
+            raise CardiacError("--part and --overwrite exclude each other: a part never removes what others made.")
 
     def run(self, context: Context) -> dict[str, Any]:
         """Make the cases and write each as soon as it is ready."""
+        from ..beside import Beside
         from ..export import DatasetWriter
 
-        total = self.count * self.variations
-        context.progress(0, total, "loading the model")
+        own = len(self._own_cases) * self.variations
+        context.progress(0, own, "loading the model")
         generator = self.generator(context)
         judge = self._judge(context) if self.filter else None
         generator.draw_attributes = self.draw_attributes
         drawn = {"draw_attributes": self.draw_attributes}
         settings = {**self.settings(generator), **drawn, "filter": judge.segmenter.bundle.sha256 if judge else None}
-        writer = DatasetWriter(self.output, settings, self.resume, self.overwrite)
+        writer = DatasetWriter(self.output, settings, self.resume, self.overwrite, self._part)
         facts = {**self.facts(generator), "checks": judge.CHECKS if judge else ""}
         # An earlier run may have made more than are asked for now.
-        done = min(writer.count, total)
+        done = sum(name in writer.done for name in self._names(self._own_cases)) if writer.done else 0
         redrawn = 0
-        context.progress(done, total)
+
+        def tell(result: dict[str, Any]) -> None:
+            nonlocal done
+            done += 1
+            context.result(result)
+            context.progress(done, own)
+
+        def check() -> None:
+            files.look()
+            context.check()
+
+        context.progress(done, own)
         try:
-            for made in self._cases(generator, judge, writer, context):
-                context.check()
-                self._write(made, writer, facts, context)
-                done, redrawn = done + 1, redrawn + (made.draws > 1)
-                context.progress(done, total)
+            # Room for a batch, so that the next one begins while it is written.
+            with Beside(partial(self._write, writer, facts), tell, FEWEST_WAITING + generator.batch_size) as files:
+                for made in self._cases(generator, judge, writer, check):
+                    files.put(made)
+                    redrawn += made.draws > 1
+                    context.check()
         finally:
-            preview = writer.finish()
+            preview = writer.finish(wanted=self._names(range(self.count)))
         if redrawn:
             context.say(f"{redrawn} of {done} cases were drawn again because the first draw failed a check.")
-        return {"output": str(self.output), "preview": str(preview), "cases": writer.count}
+        outcome = {"output": str(self.output), "cases": writer.count}
+        if writer.finished:
+            return {**outcome, "preview": str(preview)}
+        context.say(f"Part {self.part} is done; {self.output} is complete once the other parts are.")
+        return outcome
 
     def _judge(self, context: Context) -> Judge:
         from ..filtering import Judge
@@ -142,26 +173,35 @@ class Generate(SamplingJob):
         return Judge(warm_segmenter(context, self.filter_model, self.device, self.precision))
 
     def _cases(
-        self, generator: Generator, judge: Judge | None, writer: DatasetWriter, context: Context
+        self, generator: Generator, judge: Judge | None, writer: DatasetWriter, check: Callable[[], None]
     ) -> Iterator[GeneratedCase]:
         def skip(case: int, variation: int) -> bool:
-            return self._name(case, variation) in writer.done
+            return case not in self._own_cases or self._name(case, variation) in writer.done
 
-        asked = (self.count, self.seed, self.attributes, self.variations, skip, context.check)
+        asked = (self.count, self.seed, self.attributes, self.variations, skip, check)
         if judge is None:
             return generator.generate(*asked)
         from ..filtering import generate_filtered
 
         return generate_filtered(generator, judge, *asked)
 
-    def _write(self, made: GeneratedCase, writer: DatasetWriter, facts: dict[str, Any], context: Context) -> None:
+    def _write(self, writer: DatasetWriter, facts: dict[str, Any], made: GeneratedCase) -> dict[str, Any]:
+        """Write a case, and return what is told of it."""
         name = self._name(made.case, made.variation)
         own = {"patient": f"synthetic{self.seed}-{made.case:06d}", "case": made.case, "variation": made.variation}
         dice = {f"dice_{key}": round(value, 4) for key, value in made.dice.items()}
         asked = {"asked": str(self.attributes), **made.attributes.as_dict()}
         told = {**asked, "draws": made.draws, "rejected": "; ".join(made.rejected), **dice}
         writer.add(name, *made.stacks(), {**facts, **own, **told})
-        context.result({"name": name, **writer.files(name), **facts, **own, **told})
+        return {"name": name, **writer.files(name), **facts, **own, **told}
+
+    @property
+    def _own_cases(self) -> range:
+        """Numbers of the cases of this part; every so many, so that parts are alike in work whatever the count."""
+        return range(self.count) if self._part is None else self._part.of(self.count)
+
+    def _names(self, cases: Iterable[int]) -> Iterator[str]:
+        return (self._name(case, variation) for case in cases for variation in range(self.variations))
 
     def _name(self, case: int, variation: int) -> str:
         return f"synthetic{self.seed}_{case:06d}" + (f"_v{variation:03d}" if self.variations > 1 else "")

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from ...errors import CardiacError, shown
+from ...parts import parse_part
 
 PLAIN, TRADITIONAL, SYNTHETIC, BOTH = "plain", "traditional", "synthetic", "both"
 ARMS = {
@@ -169,12 +169,8 @@ def of_part(units: Sequence[Unit], part: str) -> set[str]:
     Raises:
         CardiacError: the part is not understood.
     """
-    match = re.fullmatch(r"\s*(\d+)\s*/\s*(\d+)\s*", part)
-    index, count = (int(match[1]), int(match[2])) if match else (0, 0)
-    if not 1 <= index <= count:
-        raise CardiacError(f"--part is {shown(part)}, but must be a part of the whole, such as 1/4 or 4/4.")
     groups = list(dict.fromkeys(unit.group for unit in units))
-    own = set(groups[index - 1 :: count])
+    own = {groups[number] for number in parse_part(part).of(len(groups))}
     return {unit.key for unit in units if unit.group in own}
 
 
