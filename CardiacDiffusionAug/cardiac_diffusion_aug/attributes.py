@@ -84,6 +84,14 @@ def drawn(table: AttributeTable, asked: Attributes, place: float) -> Attributes:
     )
 
 
+def balanced(table: Sequence[Sequence[float]]) -> list[tuple[float, ...]]:
+    """The table of the training data with as much weight on each diagnostic group as on the others."""
+    totals: dict[float, float] = {}
+    for row in table:
+        totals[row[1]] = totals.get(row[1], 0.0) + row[3]
+    return [(*row[:3], row[3] / totals[row[1]]) for row in table]
+
+
 def _index(names: tuple[str, ...], name: str | None) -> int:
     return UNKNOWN_INDEX if name is None else names.index(name)
 

@@ -13,7 +13,7 @@ import SimpleITK as sitk
 import torch
 from torch import Tensor
 
-from .attributes import GROUPS, PHASES, Attributes, drawn
+from .attributes import GROUPS, PHASES, Attributes, balanced, drawn
 from .bundle import DEFAULT_MODEL, GENERATOR, Bundle, load_bundle
 from .devices import choose_device, is_out_of_memory, suggested_batch_size, use_bfloat16
 from .diffusion.sampling import case_noise, guided, sample
@@ -81,6 +81,7 @@ class Generator:
             nothing, makes one at a time. Cases do not depend on it.
         notify: told, in a sentence, of what changes on the way, such as a smaller batch.
         draw_attributes: whether attributes that are not asked for are drawn; see `attributes_of`.
+        balance_groups: whether these are drawn with each diagnostic group as often as the others.
 
     Raises:
         CardiacError: the model or the device cannot be used.
@@ -96,12 +97,13 @@ class Generator:
         batch_size: int | None = None,
         notify: Callable[[str], None] = lambda message: None,
         draw_attributes: bool = True,
+        balance_groups: bool = False,
     ) -> None:
         self.bundle = model if isinstance(model, Bundle) else load_bundle(model, GENERATOR)
         self.device = choose_device(device)
         self.bfloat16 = use_bfloat16(precision, self.device)
         self.notify = notify
-        self.configure(steps, guidance_scale, batch_size, draw_attributes)
+        self.configure(steps, guidance_scale, batch_size, draw_attributes, balance_groups)
         self._masks = self._ready("mask_denoiser")
         self._images = self._ready("image_denoiser")
         self._schedulers = {part: self.bundle.scheduler(part) for part in ("mask_scheduler", "image_scheduler")}
@@ -112,6 +114,7 @@ class Generator:
         guidance_scale: float | None = None,
         batch_size: int | None = None,
         draw_attributes: bool = True,
+        balance_groups: bool = False,
     ) -> None:
         """Set all that needs no new networks; None is the model's or device's default.
 
@@ -119,6 +122,8 @@ class Generator:
             CardiacError: the model can make images in its own number of steps only.
         """
         self.draw_attributes = draw_attributes
+        table = self.bundle.info["attributes"].get("table", [])
+        self._table = balanced(table) if balance_groups else table
         self.mask_steps = int(self.bundle.default("mask_steps"))
         usual = int(self.bundle.default("image_steps"))
         if steps not in (None, usual) and "image_steps" in self.bundle.fixed_calls:
@@ -169,13 +174,12 @@ class Generator:
     def attributes_of(self, seed: int, case: int, asked: Attributes) -> Attributes:
         """Attributes of a case: those asked for, and the others drawn as they occur in the training data.
 
-        So a set shows the patients of the training data in their shares. With `draw_attributes` off, what is not asked
-        for stays open, which is the unconditional model of Li et al. 2025.
+        So a set shows the patients of the training data in their shares, or each group as often as the others. With
+        `draw_attributes` off, what is not asked for stays open, which is the unconditional model of Li et al. 2025.
         """
         if not self.draw_attributes:
             return asked
-        table = self.bundle.info["attributes"].get("table", [])
-        return drawn(table, asked, float(np.random.default_rng([seed, case, ATTRIBUTE_STREAM]).random()))
+        return drawn(self._table, asked, float(np.random.default_rng([seed, case, ATTRIBUTE_STREAM]).random()))
 
     @property
     def spacing(self) -> tuple[float, float, float]:

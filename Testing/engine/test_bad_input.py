@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import inspect
 import json
 import shutil
 import struct
@@ -441,15 +442,10 @@ def test_memory_that_is_too_small_for_a_batch(
     """The batch is halved until it fits, which is said, and the images stay what they were."""
     configure = Generator.configure
 
-    def configure_as_a_gpu(
-        self: Generator,
-        steps: int | None = None,
-        guidance_scale: float | None = None,
-        batch_size: int | None = None,
-        draw_attributes: bool = True,
-    ) -> None:
-        configure(self, steps, guidance_scale, batch_size, draw_attributes)
-        self.batch_size = batch_size or 8
+    def configure_as_a_gpu(self: Generator, *given: Any, **named: Any) -> None:
+        configure(self, *given, **named)
+        asked = inspect.signature(configure).bind(self, *given, **named).arguments
+        self.batch_size = asked.get("batch_size") or self.batch_size
 
     common = ("generate", "--no-filter", "--model", bad.model, "--device", "cpu", "--precision", "fp32", "--count", "4")
     assert bad.run(*common, "--output", bad.folder / "plenty", "--quiet") == 0

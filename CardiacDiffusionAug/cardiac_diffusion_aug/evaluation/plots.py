@@ -21,10 +21,11 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.legend import Legend
 
-    from .report import Curves, Histogram
+    from .report import Curves, Histogram, Points
 
 COLUMNS, DPI, WIDTH = 3, 165, 9.56
 PANEL_HEIGHT, LEGEND_HEIGHT, CURVES_HEIGHT = 2.1, 0.35, 4.2
+POINTS_SCALE, NAME_HEIGHT, NAME_COLUMNS = 1.25, 0.22, 3
 BINS = 25
 INTERVAL_SHIFT = 0.02
 FAR = 2.0
@@ -78,6 +79,34 @@ def draw_curves(plot: Curves) -> bytes:
         axes.set_xticks(list(plot.ticks), [f"{tick:g}" for tick in plot.ticks])
         axes.minorticks_off()
     _finish(canvas.legend(lines, [*map(_text, plot.lines)], loc="outside right upper", frameon=False, fontsize=9))
+    return _png(canvas)
+
+
+def draw_points(plots: Sequence[Points]) -> bytes:
+    """Small plots of points side by side, numbered, with the names of the numbers below."""
+    names = list(dict.fromkeys(name for plot in plots for name in plot.points))
+    columns = min(COLUMNS, len(plots))
+    rows = -(-len(plots) // columns)
+    height = PANEL_HEIGHT * POINTS_SCALE * rows + NAME_HEIGHT * -(-len(names) // NAME_COLUMNS) + LEGEND_HEIGHT
+    canvas = Canvas(figsize=(WIDTH, height), dpi=DPI, layout=ConstrainedLayoutEngine(w_pad=0.08, h_pad=0.08))
+    axes = canvas.subplots(rows, columns, squeeze=False).ravel()
+    for one, plot in zip(axes, plots, strict=False):
+        _plain(one)
+        one.grid(color=GRID, linewidth=0.8)
+        one.set_axisbelow(True)
+        one.margins(0.12)
+        one.set_title(_text(plot.title), fontsize=10, color=INK, loc="left", parse_math=False)
+        one.set_xlabel(_text(plot.x_label), fontsize=9, color=INK, labelpad=2, parse_math=False)
+        one.set_ylabel(_text(plot.y_label), fontsize=9, color=INK, labelpad=2, parse_math=False)
+        for name, (x, y) in plot.points.items():
+            one.plot([x], [y], "o", color=OUR_COLOR, markersize=4)
+            number = str(names.index(name) + 1)
+            one.annotate(number, (x, y), (4, 3), textcoords="offset points", fontsize=8.5, color=INK)
+    for one in axes[len(plots) :]:
+        one.set_axis_off()
+    keys = [Line2D([], [], linestyle="", label=_text(f"{index + 1}  {name}")) for index, name in enumerate(names)]
+    style = {"frameon": False, "fontsize": 9, "handlelength": 0, "handletextpad": 0}
+    _finish(canvas.legend(handles=keys, loc="outside lower left", ncols=NAME_COLUMNS, **style))
     return _png(canvas)
 
 

@@ -96,6 +96,16 @@ class Curves:
 
 
 @dataclass(frozen=True)
+class Points:
+    """Points by name, each as (x, y)."""
+
+    title: str
+    x_label: str
+    y_label: str
+    points: Mapping[str, tuple[float, float]]
+
+
+@dataclass(frozen=True)
 class Table:
     """Texts in rows and columns."""
 
@@ -129,7 +139,7 @@ class Section:
     title: str
     words: str
     figures: Sequence[Figure] = ()
-    plots: Sequence[Histogram | Curves] = ()
+    plots: Sequence[Histogram | Curves | Points] = ()
     sheets: Sequence[Sheet | Pairs] = ()
     tables: Sequence[Table] = ()
 
@@ -342,9 +352,9 @@ def typeset(unit: str) -> str:
     return "" if unit == "1" else unit.replace("^2", "²").replace("^3", "³")
 
 
-def _plots_html(plots: Sequence[Histogram | Curves]) -> str:
-    """All histograms in one picture, then each set of curves."""
-    from .plots import DPI, draw_curves, draw_histograms
+def _plots_html(plots: Sequence[Histogram | Curves | Points]) -> str:
+    """All histograms in one picture, then each set of curves, and all points in one picture."""
+    from .plots import DPI, draw_curves, draw_histograms, draw_points
 
     histograms = [plot for plot in plots if isinstance(plot, Histogram)]
     pictures = []
@@ -352,6 +362,9 @@ def _plots_html(plots: Sequence[Histogram | Curves]) -> str:
         titles = ", ".join(plot.title for plot in histograms)
         pictures.append(("Distributions", draw_histograms(histograms), f"Histograms, real and ours: {titles}"))
     pictures += [(plot.title, draw_curves(plot), plot.title) for plot in plots if isinstance(plot, Curves)]
+    points = [plot for plot in plots if isinstance(plot, Points)]
+    if points:
+        pictures.append(("Points", draw_points(points), f"Points: {', '.join(plot.x_label for plot in points)}"))
     return "".join(
         f'<h3>{escape(title)}</h3><figure class="plot">{_img(png, text, CSS_DPI / DPI)}</figure>\n'
         for title, png, text in pictures

@@ -107,6 +107,9 @@ class Generate(SamplingJob):
     draw_attributes: bool = option(
         True, "give what is not asked for (phase, level, group) the shares of the training data, or leave it open"
     )
+    balance_groups: bool = option(
+        False, "draw diagnostic groups that are not asked for equally often, not in the shares of the training data"
+    )
     filter: bool = option(
         True, "keep only masks that are anatomically sound and images that fit them; others are redrawn"
     )
@@ -118,6 +121,10 @@ class Generate(SamplingJob):
     def __post_init__(self) -> None:
         super().__post_init__()
         self._part = None if self.part is None else parse_part(self.part)
+        if self.balance_groups and not self.draw_attributes:
+            raise CardiacError(
+                "--balance-groups and --no-draw-attributes exclude each other: one draws what one leaves."
+            )
         if self._part is not None and self.overwrite:
             raise CardiacError("--part and --overwrite exclude each other: a part never removes what others made.")
 
@@ -130,8 +137,8 @@ class Generate(SamplingJob):
         context.progress(0, own, "loading the model")
         generator = self.generator(context)
         judge = self._judge(context) if self.filter else None
-        generator.draw_attributes = self.draw_attributes
-        drawn = {"draw_attributes": self.draw_attributes}
+        generator.configure(self.steps, self.guidance_scale, self.batch_size, self.draw_attributes, self.balance_groups)
+        drawn = {"draw_attributes": self.draw_attributes, **({"balance_groups": True} if self.balance_groups else {})}
         settings = {**self.settings(generator), **drawn, "filter": judge.segmenter.bundle.sha256 if judge else None}
         writer = DatasetWriter(self.output, settings, self.resume, self.overwrite, self._part)
         facts = {**self.facts(generator), "checks": judge.CHECKS if judge else ""}

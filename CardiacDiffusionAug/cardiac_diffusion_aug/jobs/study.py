@@ -92,6 +92,12 @@ class Study(Job):
     generators: Path | None = option(
         None, "a model, or a folder of models named 4, 8 and so on, in place of trainings; of the fraction's patients"
     )
+    variants: str = option(
+        "", "changes to the arm with both, each tried beside it, such as 'ratio=5, mixing=first, filter=off'"
+    )
+    variant_fractions: str = option("8", "numbers of patients that variants are tried with")
+    variant_seeds: str = option("0", "of --seeds, those that variants are tried with")
+    quality_model: str = option("acdc-unet", "segmentation model that judges how good the slices of variants are")
     test_data: Path | None = option(None, "further data set to score the same U-Nets on, reported apart")
     part: str = option("1/1", "of the work, for a job array: 2/4 takes every fourth group of units from the second on")
     plan: bool = option(False, "only tell what is done, what is left and how long it takes")
@@ -119,14 +125,52 @@ class Study(Job):
         units = study_units(
             fractions, seeds, self.made_per_real, self.generators is None, self.filter, self.test_data is not None
         )
-        own = of_part(units, self.part)
+        tried = self._variant_units(fractions, seeds)
+        every = [*units, *tried]
+        own = of_part(every, self.part)
         if self.plan:
-            return table(ledger, units)
+            return table(ledger, every)
         self._begin(cohort)
         self._require_same_generators(ledger, units, generators)
-        failed = self._work(ledger, units, own, cohort, cases, generators, context)
-        outcome = self._results(ledger, units, fractions, cohort, cases, failed)
-        return {**outcome, **table(ledger, units), **failed}
+        failed = self._work(ledger, every, own, cohort, cases, generators, context)
+        outcome = self._results(ledger, units, tried, fractions, cohort, cases, failed)
+        return {**outcome, **table(ledger, every), **failed}
+
+    def _variant_units(self, fractions: Sequence[Fraction], seeds: Sequence[int]) -> list[Unit]:
+        """Units of the variants, whose models are checked.
+
+        Raises:
+            CardiacError: a variant cannot be tried.
+        """
+        from ..bundle import GENERATOR, load_bundle
+        from ..evaluation.study.cohort import require_within
+        from ..evaluation.study.plan import numbers, variant_units
+        from ..evaluation.study.variants import parse_variants
+
+        base = {
+            "ratio": self.made_per_real,
+            "mixing": self.mixing,
+            "share": self.synthetic_share,
+            "filter": self.filter,
+            "steps": self.sampling_steps if self.generators is None else None,
+        }
+        variants = parse_variants(self.variants, base)
+        if not variants:
+            return []
+        counts = numbers(self.variant_fractions, "--variant-fractions", "4,8")
+        tried = [fraction for fraction in fractions if fraction.count in counts]
+        own_seeds = numbers(self.variant_seeds, "--variant-seeds", "0,1")
+        if len(tried) < len(counts) or not set(own_seeds) <= set(seeds):
+            raise CardiacError(
+                f"--variant-fractions and --variant-seeds must be among those of the study, {self.fractions} and "
+                f"{self.seeds}, which variants are compared with."
+            )
+        for variant in variants:
+            if variant.generator is not None:
+                bundle = load_bundle(variant.generator, GENERATOR)
+                for fraction in tried:
+                    require_within(bundle, fraction)
+        return variant_units(tried, variants, own_seeds, self.made_per_real, self.test_data is not None)
 
     def _require_sense(self) -> None:
         """Check what no option alone can tell.
@@ -305,6 +349,7 @@ class Study(Job):
         self,
         ledger: Ledger,
         units: Sequence[Unit],
+        tried: Sequence[Unit],
         fractions: Sequence[Fraction],
         cohort: Cohort,
         cases: Sequence[Case],
@@ -315,7 +360,7 @@ class Study(Job):
         from ..evaluation.study.page import FIGURES, failure_pictures, write_page
         from ..evaluation.study.summary import summary
 
-        found = summary(ledger, units, fractions, cohort, self._settings(), failed)
+        found = summary(ledger, units, tried, fractions, cohort, self._settings(), failed)
         facts = {
             "Data": f"{self.data.resolve().name}: {len(cohort.pool)} patients train, {len(cohort.test)} test",
             "Fractions": ", ".join(str(f.count) for f in fractions),

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..disk import writing_to
 from ..evaluation.study.plan import (
     BOTH,
     COPYING,
@@ -17,15 +18,18 @@ from ..evaluation.study.plan import (
     MADE,
     MASKS,
     PLAIN,
+    QUALITY,
     SCORES,
     SYNTHETIC,
     TRADITIONAL,
     UNET,
+    WITH_MADE,
     Fraction,
     Unit,
     made_count,
 )
-from .base import Context, Job, warm_segmenter
+from ..evaluation.study.variants import BALANCED, REAL, Variant
+from .base import Context, Job, warm_generator, warm_segmenter
 
 if TYPE_CHECKING:
     from ..bundle import Bundle
@@ -83,6 +87,7 @@ class Steps:
             GENERATOR: self._generator,
             MADE: self._made,
             COPYING: self._copying,
+            QUALITY: self._quality,
             UNET: self._unet,
             SCORES: self._scores,
             FURTHER: self._further,
@@ -165,21 +170,74 @@ class Steps:
     def _made(self, unit: Unit, folder: Path, context: Context) -> dict[str, Any]:
         from .generate import Generate
 
-        own = self.generators.get(unit.fraction.count)
+        variant = unit.variant or Variant()
+        if variant.masks == REAL:
+            return self._made_of_real_masks(unit, folder, context)
+        if unit.variant is not None and not variant.makes:
+            self._copy_base(unit, folder)
         place = self.ledger.folder / unit.fraction.folder
-        count = made_count(unit.fraction, self.study.made_per_real)
         return _done(
             Generate(
                 **self._device,
                 output=folder / SET,
-                count=count,
-                model=str(own.path if own else place / GENERATOR / f"generator-{unit.fraction.count}"),
-                filter=self.study.filter,
+                count=self._count(unit),
+                model=self._model(unit),
+                steps=variant.steps,
+                balance_groups=variant.groups == BALANCED,
+                filter=self.study.filter if variant.filter is None else variant.filter,
                 filter_model=str(place / f"{TRADITIONAL}-{FILTER_SEED}" / UNET / MODEL),
                 resume=True,
             ),
             context,
         )
+
+    def _count(self, unit: Unit) -> int:
+        ratio = None if unit.variant is None else unit.variant.ratio
+        return made_count(unit.fraction, ratio or self.study.made_per_real)
+
+    def _model(self, unit: Unit) -> str:
+        if unit.variant is not None and unit.variant.generator is not None:
+            return str(unit.variant.generator)
+        own, count = self.generators.get(unit.fraction.count), unit.fraction.count
+        if own is not None:
+            return str(own.path)
+        return str(self.ledger.folder / unit.fraction.folder / GENERATOR / f"generator-{count}")
+
+    def _copy_base(self, unit: Unit, folder: Path) -> None:
+        """Begin with the study's own slices, to which more are added: a case is the same however many there are."""
+        if (folder / SET).exists():
+            return
+        begun = folder / f"{SET}.part"
+        shutil.rmtree(begun, ignore_errors=True)
+        with writing_to(folder):
+            shutil.copytree(self.ledger.place(unit.needs[0]) / SET, begun)
+            begun.rename(folder / SET)
+
+    def _made_of_real_masks(self, unit: Unit, folder: Path, context: Context) -> dict[str, Any]:
+        """Images for the masks of the fraction's training patients in turn, each time from other noise."""
+        from ..bundle import GENERATOR as KIND
+        from ..bundle import load_bundle
+        from ..datasets.pack import pack_cases
+        from ..evaluation.sets import real_set
+        from ..evaluation.study.real_masks import images_of_masks
+        from ..export import DatasetWriter
+
+        real = real_set(pack_cases(self.cases).of_patients(unit.fraction.train))
+        generator = warm_generator(context, load_bundle(self._model(unit), KIND), **self._device)
+        if unit.variant is not None:
+            generator.configure(unit.variant.steps)
+        settings = {"job": self.study.NAME, "model_sha256": generator.bundle.sha256, "steps": generator.steps}
+        writer = DatasetWriter(folder / SET, settings, resume=True)
+        try:
+            for case in images_of_masks(generator, real, range(writer.count, self._count(unit)), context.check):
+                name = f"synthetic{case.seed}_{case.case:06d}"
+                # Never one of the real patients, whom splits might take it for.
+                facts = {"patient": f"synthetic{case.seed}-{case.case:06d}", "seed": case.seed, "case": case.case}
+                writer.add(name, *case.stacks(), facts)
+                context.progress(writer.count, self._count(unit))
+        finally:
+            writer.finish()
+        return {"output": str(folder / SET), "cases": writer.count}
 
     def _copying(self, unit: Unit, folder: Path, context: Context) -> dict[str, Any]:
         from ..datasets.pack import pack_cases
@@ -195,17 +253,31 @@ class Steps:
         section = copying_section(found, made, training, test)
         return {"slices": len(made), "figures": [{"key": f.key, **figure_json(f)} for f in section.figures]}
 
+    def _quality(self, unit: Unit, folder: Path, context: Context) -> dict[str, Any]:
+        from ..datasets.pack import pack_cases
+        from ..evaluation.sets import real_set, synthetic_set
+        from ..evaluation.study.benefit import quality
+
+        pack = pack_cases(self.cases)
+        training, test = (real_set(pack.of_patients(part)) for part in (unit.fraction.train, self.cohort.test))
+        made, _ = synthetic_set(self.ledger.place(unit.needs[0]) / SET)
+        judge = warm_segmenter(context, self.study.quality_model, **self._device)
+        return {"slices": len(made), "figures": quality(made, training, test, judge, context.check)}
+
     def _unet(self, unit: Unit, folder: Path, context: Context) -> dict[str, Any]:
         from ..evaluation.study.cohort import write_lists
         from .train_unet import TrainUnet
 
         _, select = write_lists(unit.fraction, self.ledger.folder)
-        made = self.ledger.folder / unit.fraction.folder / MADE / SET
+        variant, made = unit.variant or Variant(), {}
+        if unit.arm in WITH_MADE:
+            made = {"synthetic": self.ledger.place(unit.needs[0]) / SET, "synthetic_count": self._count(unit)}
+        share = self.study.synthetic_share if variant.share is None else variant.share
         arm: dict[str, dict[str, Any]] = {
             PLAIN: {"augmentation": "none"},
             TRADITIONAL: {},
-            SYNTHETIC: {"synthetic": made, "synthetic_share": 1.0},
-            BOTH: {"synthetic": made, "synthetic_share": self.study.synthetic_share, "mixing": self.study.mixing},
+            SYNTHETIC: {**made, "synthetic_share": 1.0},
+            BOTH: {**made, "synthetic_share": share, "mixing": variant.mixing or self.study.mixing},
         }
         return _done(
             TrainUnet(
@@ -238,7 +310,7 @@ class Steps:
         return frozenset(self.cohort.test)
 
     def _scored(self, unit: Unit, folder: Path, context: Context, data: Path, cases: list[Case]) -> dict[str, Any]:
-        from ..disk import write_whole, writing_to
+        from ..disk import write_whole
         from ..evaluation.scores import scores_table
         from ..evaluation.study.results import SMALL_TABLE
         from ..evaluation.study.scoring import label_cases, small_scores, with_heart

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, cast
 
+from ..errors import CardiacError
 from .base import Context, option, options
 from .train import TrainingJob
 
@@ -49,6 +50,7 @@ class TrainUnet(TrainingJob):
     )
     ema_decay: float = option(0.998, "of the moving average of the weights", minimum=0, maximum=0.99999)
     synthetic: Path | None = option(None, "data set of made slices to learn from too")
+    synthetic_count: int | None = option(None, "of these the first so many; all", minimum=1, maximum=10**8)
     synthetic_share: float = option(0.5, "of the samples (or of the steps) that are made ones", minimum=0, maximum=1)
     mixing: str = option(
         MIXED, "made and real slices in every step, or made ones first and real ones after", choices=(MIXED, FIRST)
@@ -158,6 +160,13 @@ class TrainUnet(TrainingJob):
         if self.synthetic is None:
             return None
         reader, cases = read_cases(self.synthetic)
+        if self.synthetic_count is not None:
+            if self.synthetic_count > len(cases):
+                raise CardiacError(
+                    f"--synthetic-count is {self.synthetic_count}, but {self.synthetic} holds {len(cases)} cases; ask "
+                    "for fewer, or make more."
+                )
+            cases = sorted(cases, key=lambda case: case.name)[: self.synthetic_count]
         made = pack_cases(cases, progress=lambda d, n: context.progress(d, n, "reading made slices"))
         context.say(f"{self.synthetic} was read as {reader.DESCRIPTION}: {len(made)} made slices.")
         return made

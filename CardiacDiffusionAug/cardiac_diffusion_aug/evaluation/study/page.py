@@ -28,6 +28,7 @@ from .ledger import Ledger, write_shared
 from .plan import ARMS, BOTH, COPYING, SCORES, SYNTHETIC, TRADITIONAL, Fraction, Unit
 from .results import DICE, HAUSDORFF, KEYS, MEAN, PAIRS, read_cells, worst_volumes
 from .scoring import SMALL_OBJECT_MM2, mask_path
+from .variant_page import variant_sections
 
 PAGE, FIGURES = "study.html", "study.json"
 FEW_PATIENTS = 8
@@ -106,6 +107,7 @@ def _sections(found: Facts, pictures: Sequence[Pairs]) -> list[Section]:
     sections = [_gain_section(found, fractions), _dice_section(found, fractions), _pairs_section(found, fractions)]
     if found["copying"]:
         sections.append(_copying_section(found))
+    sections += variant_sections(found["variants"])
     further = found["further"]
     if further is not None:
         words = (

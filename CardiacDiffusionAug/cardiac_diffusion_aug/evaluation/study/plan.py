@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from ...errors import CardiacError, shown
 from ...parts import parse_part
+from .variants import Variant
 
 PLAIN, TRADITIONAL, SYNTHETIC, BOTH = "plain", "traditional", "synthetic", "both"
 ARMS = {
@@ -17,7 +18,7 @@ ARMS = {
 }
 WITH_MADE = (SYNTHETIC, BOTH)
 
-MASKS, IMAGES, GENERATOR, MADE, COPYING = "masks", "images", "generator", "made", "copying"
+MASKS, IMAGES, GENERATOR, MADE, COPYING, QUALITY = "masks", "images", "generator", "made", "copying", "quality"
 UNET, SCORES, FURTHER = "unet", "scores", "further"
 KINDS = {
     MASKS: "training of the mask network",
@@ -25,10 +26,12 @@ KINDS = {
     GENERATOR: "generator",
     MADE: "made slices",
     COPYING: "copying test",
+    QUALITY: "quality of made slices",
     UNET: "U-Nets",
     SCORES: "scores",
     FURTHER: "scores on further data",
 }
+VARIANTS = "variants"
 FILTER_SEED = 0
 """Of the U-Net of the traditional arm that looks for the masks in made images."""
 
@@ -82,6 +85,7 @@ class Unit:
         needs: keys of the units that come before it.
         group: units of one group belong to the same part of a job array, since they wait for each other.
         amount: of work, to be compared within a kind.
+        variant: of the arm with both, where it belongs to one.
     """
 
     key: str
@@ -92,12 +96,14 @@ class Unit:
     needs: tuple[str, ...] = ()
     group: str = ""
     amount: float = 1.0
+    variant: Variant | None = None
 
     @property
     def name(self) -> str:
         """In words."""
         cell = f", {self.arm} arm, seed {self.seed}" if self.arm else ""
-        return f"{self.fraction.name}{cell}, {KINDS[self.kind]}"
+        change = "" if self.variant is None else f", {self.variant.text}"
+        return f"{self.fraction.name}{change}{cell}, {KINDS[self.kind]}"
 
 
 def study_units(
@@ -144,18 +150,64 @@ def study_units(
     return units
 
 
+def variant_units(
+    fractions: Sequence[Fraction],
+    variants: Sequence[Variant],
+    seeds: Sequence[int],
+    made_per_real: float,
+    further: bool = False,
+) -> list[Unit]:
+    """Units of variants of the arm with both, which come after those of the study itself.
+
+    A variant for which slices are made in another way has a set of its own, whose quality is measured; one for which
+    there are more of them, a larger copy of the study's; others learn from the study's, or from the first of it.
+
+    Args:
+        fractions: of patients that they are tried with.
+        variants: to try.
+        seeds: of their U-Nets.
+        made_per_real: of the study.
+        further: whether the U-Nets are scored on further data too.
+    """
+    units: list[Unit] = []
+    for fraction in fractions if variants else ():
+        home, usual = fraction.folder, made_count(fraction, made_per_real)
+        base = f"{home}/{MADE}"
+        units.append(Unit(f"{home}/{QUALITY}", QUALITY, fraction, needs=(base,), group=home, amount=usual))
+        for variant in variants:
+            place, made = f"{home}/{VARIANTS}/{variant.folder}", base
+            count = made_count(fraction, variant.ratio or made_per_real)
+            if variant.makes or count > usual:
+                made = f"{place}/{MADE}"
+                units.append(Unit(made, MADE, fraction, needs=(base,), group=home, amount=count, variant=variant))
+            if variant.makes:
+                key = f"{place}/{QUALITY}"
+                units.append(Unit(key, QUALITY, fraction, needs=(made,), group=home, amount=count, variant=variant))
+            for seed in seeds:
+                units += _cell(fraction, BOTH, seed, (made,), further, "", variant)
+    return units
+
+
 def _cell(
-    fraction: Fraction, arm: str, seed: int, needs: tuple[str, ...], further: bool, group: str = ""
+    fraction: Fraction,
+    arm: str,
+    seed: int,
+    needs: tuple[str, ...],
+    further: bool,
+    group: str = "",
+    variant: Variant | None = None,
 ) -> Iterator[Unit]:
-    first = _cell_key(fraction, arm, seed, UNET)
+    first = _cell_key(fraction, arm, seed, UNET, variant)
     group = group or first
-    yield Unit(first, UNET, fraction, arm, seed, needs, group)
+    yield Unit(first, UNET, fraction, arm, seed, needs, group, variant=variant)
     for kind in (SCORES, FURTHER) if further else (SCORES,):
-        yield Unit(_cell_key(fraction, arm, seed, kind), kind, fraction, arm, seed, (first,), group)
+        key = _cell_key(fraction, arm, seed, kind, variant)
+        yield Unit(key, kind, fraction, arm, seed, (first,), group, variant=variant)
 
 
-def _cell_key(fraction: Fraction, arm: str, seed: int, kind: str) -> str:
-    return f"{fraction.folder}/{arm}-{seed}/{kind}"
+def _cell_key(fraction: Fraction, arm: str, seed: int, kind: str, variant: Variant | None = None) -> str:
+    within = "" if variant is None else f"{VARIANTS}/{variant.folder}/"
+    return f"{fraction.folder}/{within}{arm}-{seed}/{kind}"
 
 
 def made_count(fraction: Fraction, made_per_real: float) -> int:

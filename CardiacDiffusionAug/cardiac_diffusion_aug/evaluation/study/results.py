@@ -189,7 +189,8 @@ def not_run(ledger: Ledger, units: Sequence[Unit]) -> list[str]:
     left: dict[tuple[str, str], list[int]] = {}
     for unit in units:
         if unit.kind in (UNET, SCORES) and not ledger.is_done(unit):
-            seeds = left.setdefault((unit.fraction.name, unit.arm), [])
+            change = "" if unit.variant is None else f", {unit.variant.text}"
+            seeds = left.setdefault((f"{unit.fraction.name}{change}", unit.arm), [])
             seeds += [unit.seed] if unit.seed not in seeds else []
     return [
         f"{fraction}, {arm} arm: seed{'s' * (len(seeds) > 1)} {', '.join(map(str, sorted(seeds)))}"

@@ -9,6 +9,7 @@ from .cohort import Cohort, cohort_json
 from .ledger import Ledger
 from .plan import BOTH, COPYING, FURTHER, TRADITIONAL, Fraction, Unit
 from .results import gain_sentence, not_run, study_figures
+from .variant_results import variant_figures, variant_sentences
 
 FORMAT = 1
 
@@ -16,6 +17,7 @@ FORMAT = 1
 def summary(
     ledger: Ledger,
     units: Sequence[Unit],
+    tried: Sequence[Unit],
     fractions: Sequence[Fraction],
     cohort: Cohort,
     settings: Mapping[str, Any],
@@ -25,15 +27,17 @@ def summary(
 
     Args:
         ledger, units, fractions, cohort: of the study.
+        tried: units of its variants.
         settings: with which it was made.
         failed: units that could not be done, and why.
     """
     found = study_figures(ledger, units, fractions)
     further = _further(ledger, units, fractions)
-    left = not_run(ledger, units)
+    variants = variant_figures(ledger, units, tried, fractions)
+    left = not_run(ledger, [*units, *tried])
     return {
         "format": FORMAT,
-        "sentences": _sentences(found, further, fractions, left),
+        "sentences": [*_sentences(found, further, fractions), *variant_sentences(variants), *_missing(left)],
         "method": _method(settings),
         "settings": dict(settings),
         "patients": {"training": len(cohort.pool), **cohort_json(cohort, fractions)},
@@ -43,10 +47,11 @@ def summary(
             for unit in units
             if unit.kind == COPYING and ledger.is_done(unit)
         },
+        "variants": variants,
         "further": further,
         "not_run": left,
         "failed": dict(failed),
-        "seconds": round(sum(ledger.seconds(unit) for unit in units), 2),
+        "seconds": round(sum(ledger.seconds(unit) for unit in (*units, *tried)), 2),
     }
 
 
@@ -57,9 +62,7 @@ def _further(ledger: Ledger, units: Sequence[Unit], fractions: Sequence[Fraction
     return {**ledger.facts(done[0]), **study_figures(ledger, units, fractions, FURTHER)}
 
 
-def _sentences(
-    found: Mapping[str, Any], further: Mapping[str, Any] | None, fractions: Sequence[Fraction], left: Sequence[str]
-) -> list[str]:
+def _sentences(found: Mapping[str, Any], further: Mapping[str, Any] | None, fractions: Sequence[Fraction]) -> list[str]:
     name = f"{BOTH}-{TRADITIONAL}"
     sentences = []
     for figures, where in ((found, ""), (further or {"comparisons": {}}, " (further data)")):
@@ -69,9 +72,11 @@ def _sentences(
                 sentences.append(gain_sentence(fraction.name, facts, where))
     if not sentences:
         sentences.append("Nothing can be said yet: no arm with synthetic pairs has its counterpart.")
-    if left:
-        sentences.append(f"Not run: {'; '.join(left)}.")
     return sentences
+
+
+def _missing(left: Sequence[str]) -> list[str]:
+    return [f"Not run: {'; '.join(left)}."] if left else []
 
 
 def _method(settings: Mapping[str, Any]) -> str:
