@@ -139,16 +139,15 @@ def require_within(bundle: Bundle, fraction: Fraction) -> None:
         CardiacError: it saw others, or does not say whom it saw.
     """
     for part in ("mask_denoiser", "image_denoiser"):
-        try:
-            seen = bundle.info["training"][part]["facts"]["split"]["train"]
-            strangers = sorted(set(map(str, seen)) - fraction.patients)
-        except (LookupError, TypeError):
+        seen = bundle.training_patients(part)
+        if seen is None:
             raise CardiacError(
                 f"The model {bundle.name} does not say which patients its {part} was trained on, so that it may have "
                 f"seen more than the {fraction.name} of this fraction; give one that train-masks, train-images and "
                 "build-model made.",
                 "bad_model",
-            ) from None
+            )
+        strangers = sorted(set(seen) - fraction.patients)
         if strangers:
             raise CardiacError(
                 f"The {part} of the model {bundle.name} was trained on {len(set(seen))} patients, among them "
