@@ -20,10 +20,10 @@ from .diffusion.sampling import case_noise, guided, sample
 from .errors import CardiacError
 from .networks.blocks import UNKNOWN
 from .networks.image_denoiser import one_hot
-from .outlines import CHANNELS, masks_of
+from .outlines import CHANNELS, REACH_MM, masks_of
 from .slices import GRID_SIZE, GRID_SPACING, LabelArray
 
-MASK_STREAM, FIRST_IMAGE_STREAM, ATTRIBUTE_STREAM = 0, 1, 2**31
+MASK_STREAM, FIRST_IMAGE_STREAM, ATTRIBUTE_STREAM, SHAPE_STREAM = 0, 1, 2**31, 2**31 + 1
 GPU_MASK_CHUNK = 16
 GREY_LEVELS = 255
 
@@ -82,6 +82,8 @@ class Generator:
         notify: told, in a sentence, of what changes on the way, such as a smaller batch.
         draw_attributes: whether attributes that are not asked for are drawn; see `attributes_of`.
         balance_groups: whether these are drawn with each diagnostic group as often as the others.
+        vary_shape_mm: by how much at most endocardium, epicardium and RV are each moved out or in, at random, so that
+            walls and cavities come in proportions that the training patients lack.
 
     Raises:
         CardiacError: the model or the device cannot be used.
@@ -98,12 +100,13 @@ class Generator:
         notify: Callable[[str], None] = lambda message: None,
         draw_attributes: bool = True,
         balance_groups: bool = False,
+        vary_shape_mm: float = 0.0,
     ) -> None:
         self.bundle = model if isinstance(model, Bundle) else load_bundle(model, GENERATOR)
         self.device = choose_device(device)
         self.bfloat16 = use_bfloat16(precision, self.device)
         self.notify = notify
-        self.configure(steps, guidance_scale, batch_size, draw_attributes, balance_groups)
+        self.configure(steps, guidance_scale, batch_size, draw_attributes, balance_groups, vary_shape_mm)
         self._masks = self._ready("mask_denoiser")
         self._images = self._ready("image_denoiser")
         self._schedulers = {part: self.bundle.scheduler(part) for part in ("mask_scheduler", "image_scheduler")}
@@ -115,13 +118,14 @@ class Generator:
         batch_size: int | None = None,
         draw_attributes: bool = True,
         balance_groups: bool = False,
+        vary_shape_mm: float = 0.0,
     ) -> None:
         """Set all that needs no new networks; None is the model's or device's default.
 
         Raises:
             CardiacError: the model can make images in its own number of steps only.
         """
-        self.draw_attributes = draw_attributes
+        self.draw_attributes, self.vary_shape_mm = draw_attributes, vary_shape_mm
         table = self.bundle.info["attributes"].get("table", [])
         self._table = balanced(table) if balance_groups else table
         self.mask_steps = int(self.bundle.default("mask_steps"))
@@ -213,8 +217,17 @@ class Generator:
             own = [self.attributes_of(seed, case, attributes) for case, _ in padded]
             denoiser = self._guided(lambda x, s, a: self._masks(x, s, a), own, attributes)
             made = sample(denoiser, self._to_device(noise), self._schedulers["mask_scheduler"], self.mask_steps, check)
-            result += list(masks_of(made[: len(part)].cpu()))
+            outlines = made[: len(part)].cpu()
+            if self.vary_shape_mm:
+                outlines = outlines + torch.stack([self._shift(seed, case, stream) for case, stream in part])
+            result += list(masks_of(outlines))
         return result
+
+    def _shift(self, seed: int, case: int, stream: int) -> Tensor:
+        """What is added to the distances (3, 64, 64) of a mask, as (3, 1, 1)."""
+        random = np.random.default_rng([seed, case, stream, SHAPE_STREAM])
+        shift = random.uniform(-1, 1, CHANNELS) * self.vary_shape_mm / REACH_MM
+        return torch.from_numpy(shift).float().view(CHANNELS, 1, 1)
 
     def images(
         self,

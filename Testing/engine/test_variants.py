@@ -19,11 +19,12 @@ from cardiac_diffusion_aug.evaluation.report import Points
 from cardiac_diffusion_aug.evaluation.study.benefit import MEASURES, quality_against_benefit
 from cardiac_diffusion_aug.evaluation.study.plan import Fraction, study_units, variant_units
 from cardiac_diffusion_aug.evaluation.study.variants import Variant, parse_variants
+from cardiac_diffusion_aug.generation import Generator
 from cardiac_diffusion_aug.jobs import Context
 from cardiac_diffusion_aug.jobs.study import Study
 from cardiac_diffusion_aug.training.objectives import flow_scheduler
 from phantom import write_acdc
-from tiny import CARD, tiny_info, tiny_networks
+from tiny import CARD, tiny_info, tiny_networks, write_tiny_model
 
 BASE = {"ratio": 2.0, "mixing": "mixed", "share": 0.5, "filter": True, "steps": 20}
 EIGHT = Fraction(tuple(f"patient{k:03d}" for k in range(8)), (), 100)
@@ -71,6 +72,12 @@ def test_two_models_of_one_name_are_refused(tmp_path: Path) -> None:
         parse_variants(f"generator={tmp_path / 'a' / 'model'},generator={tmp_path / 'b' / 'model'}", BASE)
 
 
+@pytest.mark.parametrize("text", ["masks=real+groups=balanced", "masks=real+shape=2", "filter=off+masks=real"])
+def test_real_masks_are_taken_as_they_are(text: str) -> None:
+    with pytest.raises(CardiacError, match="real masks are taken as they are"):
+        parse_variants(text, BASE)
+
+
 # Units
 
 
@@ -111,6 +118,21 @@ def test_balanced_groups_come_equally_often() -> None:
             assert found.count(group) / len(found) == pytest.approx(share, abs=0.02)
     even = [drawn(balanced(table), Attributes(), place) for place in places]
     assert [a.phase for a in even if a.group == "NOR"].count("ED") == pytest.approx(75, abs=2)
+
+
+def test_proportions_of_masks_are_varied(tmp_path: Path) -> None:
+    generator = Generator(write_tiny_model(tmp_path / "tiny"), "cpu")
+    plain = np.stack(generator.masks(0, range(6), Attributes()))
+    generator.configure(vary_shape_mm=4)
+    varied = np.stack(generator.masks(0, range(6), Attributes()))
+    areas = [[int((mask == value).sum()) for mask in varied] for value in (1, 2, 3)]
+    usual = [[int((mask == value).sum()) for mask in plain] for value in (1, 2, 3)]
+    grown = np.sign(np.array(areas) - np.array(usual))
+    assert (grown != grown[:1]).any(), "structures grow and shrink independently of each other"
+    assert (varied != plain).any(axis=(1, 2)).all()
+    np.testing.assert_array_equal(generator.masks(0, [4], Attributes())[0], varied[4])
+    generator.configure()
+    np.testing.assert_array_equal(generator.masks(0, [4], Attributes())[0], plain[4])
 
 
 # Quality and benefit
@@ -164,7 +186,7 @@ def test_points_are_drawn() -> None:
 # A study with variants
 
 FIRST = "ratio=0.5, mixing=first"
-LATER = f"{FIRST}, ratio=2, share=0.25, masks=real, groups=balanced, steps=2, generator={{}}"
+LATER = f"{FIRST}, ratio=2, share=0.25, masks=real, groups=balanced, shape=3, steps=2, generator={{}}"
 
 
 @pytest.fixture(scope="module")
@@ -217,7 +239,7 @@ def test_variants_may_be_added_to_a_study(studied: Path) -> None:
     first, later = (json.loads((studied / name).read_bytes()) for name in ("first.json", "study/study.json"))
     rows = {row["name"]: row for row in later["variants"]["4"]["rows"]}
     assert [row["name"] for row in first["variants"]["4"]["rows"]] == ["ratio=0.5", "mixing=first"]
-    assert len(rows) == 8
+    assert len(rows) == 9
     assert later["arms"] == first["arms"], "what was done stays"
     for row in first["variants"]["4"]["rows"]:
         assert rows[row["name"]] == row
@@ -249,6 +271,7 @@ def test_variants_learn_from_the_slices_that_they_are_named_for(studied: Path) -
     assert recipes["mixing-first"]["synthetic"] == "24 slices, first"
     assert recipes["share-0.25"]["options"]["synthetic_share"] == 0.25
     settings = {name: (folder / "dataset.json").read_text(encoding="utf-8") for name, folder in made.items()}
+    assert '"vary_shape": 3.0' in settings["shape-3"]
     assert '"steps": 2' in settings["steps-2"]
     assert '"balance_groups": true' in settings["groups-balanced"]
     assert '"model": "other"' in settings["generator-other"]
@@ -260,6 +283,7 @@ def test_quality_stands_beside_benefit(studied: Path) -> None:
         "as the study has it",
         "masks=real",
         "groups=balanced",
+        "shape=3",
         "steps=2",
         f"generator={studied / 'other'}",
     ]

@@ -110,6 +110,13 @@ class Generate(SamplingJob):
     balance_groups: bool = option(
         False, "draw diagnostic groups that are not asked for equally often, not in the shares of the training data"
     )
+    vary_shape: float = option(
+        0.0,
+        "mm by which cavity, wall and RV of each mask are made larger or smaller at most, for proportions that the "
+        "training patients lack",
+        minimum=0,
+        maximum=10,
+    )
     filter: bool = option(
         True, "keep only masks that are anatomically sound and images that fit them; others are redrawn"
     )
@@ -137,8 +144,11 @@ class Generate(SamplingJob):
         context.progress(0, own, "loading the model")
         generator = self.generator(context)
         judge = self._judge(context) if self.filter else None
-        generator.configure(self.steps, self.guidance_scale, self.batch_size, self.draw_attributes, self.balance_groups)
-        drawn = {"draw_attributes": self.draw_attributes, **({"balance_groups": True} if self.balance_groups else {})}
+        asked = (self.steps, self.guidance_scale, self.batch_size, self.draw_attributes, self.balance_groups)
+        generator.configure(*asked, self.vary_shape)
+        # Sets of earlier versions do not name what they could not ask for.
+        later = {"balance_groups": self.balance_groups, "vary_shape": self.vary_shape}
+        drawn = {"draw_attributes": self.draw_attributes, **{name: value for name, value in later.items() if value}}
         settings = {**self.settings(generator), **drawn, "filter": judge.segmenter.bundle.sha256 if judge else None}
         writer = DatasetWriter(self.output, settings, self.resume, self.overwrite, self._part)
         facts = {**self.facts(generator), "checks": judge.CHECKS if judge else ""}

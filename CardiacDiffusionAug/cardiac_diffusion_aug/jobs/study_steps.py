@@ -184,6 +184,7 @@ class Steps:
                 model=self._model(unit),
                 steps=variant.steps,
                 balance_groups=variant.groups == BALANCED,
+                vary_shape=variant.shape or 0.0,
                 filter=self.study.filter if variant.filter is None else variant.filter,
                 filter_model=str(place / f"{TRADITIONAL}-{FILTER_SEED}" / UNET / MODEL),
                 resume=True,

@@ -24,6 +24,7 @@ class Variant:
         filter: whether only sound slices are kept.
         groups: `balanced` where each diagnostic group comes as often as the others.
         masks: `real` where images are made for the real masks in place of new ones.
+        shape: mm by which proportions of new masks are varied at most.
         steps: network calls for an image.
         generator: another model of the same patients.
     """
@@ -34,6 +35,7 @@ class Variant:
     filter: bool | None = None
     groups: str | None = None
     masks: str | None = None
+    shape: float | None = None
     steps: int | None = None
     generator: Path | None = None
 
@@ -59,7 +61,11 @@ class Variant:
     @property
     def makes(self) -> bool:
         """Whether its slices are made in another way, not only another number of them."""
-        return any(value is not None for value in (self.filter, self.groups, self.masks, self.steps, self.generator))
+        return any(value is not None for value in self._of_the_set)
+
+    @property
+    def _of_the_set(self) -> tuple[Any, ...]:
+        return self.filter, self.groups, self.masks, self.shape, self.steps, self.generator
 
     @property
     def remixes(self) -> bool:
@@ -98,7 +104,12 @@ def _parsed(word: str) -> Variant:
             raise CardiacError(
                 f"--variants names {shown(part)}, but must list changes such as {', '.join(_EXAMPLES)}."
             ) from error
-    return Variant(**values)
+    variant = Variant(**values)
+    if variant.masks == REAL and any(v is not None for v in (variant.groups, variant.shape, variant.filter)):
+        raise CardiacError(
+            f"--variants names {shown(word)}, but real masks are taken as they are; leave groups, shape and filter out."
+        )
+    return variant
 
 
 def _one_of(*choices: str) -> Callable[[str], str]:
@@ -139,6 +150,7 @@ _READERS: dict[str, Callable[[str], Any]] = {
     "filter": lambda text: {"on": True, "off": False}[text],
     "groups": _one_of(BALANCED),
     "masks": _one_of(REAL),
+    "shape": _number(0.1, 10.0),
     "steps": _number(1, 1000, int),
     "generator": _folder,
 }
@@ -149,6 +161,7 @@ _EXAMPLES = (
     "filter=off",
     "groups=balanced",
     "masks=real",
+    "shape=3",
     "steps=4",
     "generator=FOLDER",
     "ratio=5+mixing=first",
@@ -160,6 +173,7 @@ _WORDS: dict[str, Callable[[Any], str]] = {
     "filter": lambda value: "only sound slices" if value else "without the filter",
     "groups": lambda value: "diagnostic groups balanced",
     "masks": lambda value: "images of the real masks",
+    "shape": lambda value: f"proportions of new masks varied by up to {value:g} mm",
     "steps": lambda value: f"{value} network calls for an image",
     "generator": lambda value: f"generator {value.resolve().name}",
 }
