@@ -21,6 +21,7 @@ from cardiac_diffusion_aug.enlarge import Enlarger
 from cardiac_diffusion_aug.errors import CardiacError
 from cardiac_diffusion_aug.export import DatasetWriter
 from cardiac_diffusion_aug.labels import LV, MYO, RV
+from files import contents
 from phantom import phantom_stack
 from tiny import SmallDisk
 
@@ -66,10 +67,6 @@ def described(root: Path) -> dict[str, Any]:
     return json.loads((root / "dataset.json").read_text(encoding="utf-8"))
 
 
-def contents(root: Path) -> dict[str, bytes]:
-    return {str(p.relative_to(root)): p.read_bytes() for p in root.rglob("*") if p.is_file()}
-
-
 def require_valid(root: Path, *names: str) -> None:
     """Image, mask and count agree, and nothing else is there."""
     ending = described(root)["file_ending"]
@@ -90,6 +87,7 @@ def require_valid(root: Path, *names: str) -> None:
 def test_a_case_is_added_in_the_set_s_order_and_format(tmp_path: Path, ending: str) -> None:
     root = made(tmp_path / "set", ending)
     before = contents(root)
+    description = described(root)
     image, mask = heart(7)
     enlarger = Enlarger(root)
     assert (enlarger.count, enlarger.ending) == (2, ending)
@@ -105,7 +103,8 @@ def test_a_case_is_added_in_the_set_s_order_and_format(tmp_path: Path, ending: s
     assert stored.GetSpacing() == pytest.approx(image.GetSpacing())
     np.testing.assert_array_equal(sitk.GetArrayFromImage(sitk.ReadImage(told["image"])), sitk.GetArrayFromImage(image))
     require_valid(root, "heart_0", "heart_1", "new")
-    assert described(root) == {**json.loads(before.pop("dataset.json")), "numTraining": 3}
+    assert described(root) == {**description, "numTraining": 3}
+    del before["dataset.json"]
     assert {name: content for name, content in contents(root).items() if name in before} == before
 
 

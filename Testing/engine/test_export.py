@@ -18,6 +18,7 @@ from PIL import Image
 from cardiac_diffusion_aug.errors import CardiacError
 from cardiac_diffusion_aug.export import DatasetWriter
 from cardiac_diffusion_aug.manifest import COLUMNS, MANIFEST
+from files import contents
 from tiny import Killed, SmallDisk
 
 pytest_plugins = ["tiny"]
@@ -63,11 +64,6 @@ def manifest(folder: Path) -> list[dict[str, str]]:
 
 def names(folder: Path) -> list[str]:
     return [row["name"] for row in manifest(folder)]
-
-
-def contents(folder: Path) -> dict[str, bytes | None]:
-    """Every path below a folder, and every file's bytes."""
-    return {str(p.relative_to(folder)): p.read_bytes() if p.is_file() else None for p in folder.rglob("*")}
 
 
 def hidden(folder: Path) -> list[str]:

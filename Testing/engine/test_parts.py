@@ -21,7 +21,8 @@ from cardiac_diffusion_aug.export import DATASET, MADE_BY, PREVIEW, DatasetWrite
 from cardiac_diffusion_aug.jobs import JOBS, Context
 from cardiac_diffusion_aug.manifest import MANIFEST, part_manifests
 from cardiac_diffusion_aug.parts import Part, parse_part
-from test_export import FACTS, SETTINGS, contents, fill, hidden, made, names, stacks
+from files import contents
+from test_export import FACTS, SETTINGS, fill, hidden, made, names, stacks
 from tiny import Forge, Killed
 
 pytest_plugins = ["tiny"]
@@ -74,7 +75,7 @@ def generate(tiny_model: Path) -> Callable[..., Recorder]:
 
 
 @pytest.fixture(scope="module")
-def whole_set(generate: Callable[..., Recorder], tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes | None]:
+def whole_set(generate: Callable[..., Recorder], tmp_path_factory: pytest.TempPathFactory) -> dict[str, str | None]:
     """The data set made in one go."""
     folder = tmp_path_factory.mktemp("whole") / "set"
     generate(folder)
@@ -319,7 +320,7 @@ def test_a_kill_at_any_moment_loses_nothing(
 
 @pytest.mark.parametrize("count", [1, 2, 3, 7])
 def test_parts_make_the_same_cases(
-    generate: Callable[..., Recorder], whole_set: dict[str, bytes | None], tmp_path: Path, count: int
+    generate: Callable[..., Recorder], whole_set: dict[str, str | None], tmp_path: Path, count: int
 ) -> None:
     folder = tmp_path / "set"
     for index in range(count, 0, -1):
@@ -335,7 +336,7 @@ def test_parts_make_the_same_cases(
 
 
 def test_another_number_of_parts_and_a_larger_count_go_on(
-    generate: Callable[..., Recorder], whole_set: dict[str, bytes | None], tmp_path: Path
+    generate: Callable[..., Recorder], whole_set: dict[str, str | None], tmp_path: Path
 ) -> None:
     folder = tmp_path / "set"
     with pytest.raises(Cancelled):
@@ -402,18 +403,29 @@ def start(forge: Forge, model: Path, folder: Path, parts: int) -> list[int]:
     ]
 
 
+@pytest.fixture(scope="module")
+def set_of_one_process(
+    forge: Forge, tiny_model: Path, tmp_path_factory: pytest.TempPathFactory
+) -> dict[str, str | None]:
+    """The data set made by one such process: another number of threads than theirs adds in another order."""
+    folder = tmp_path_factory.mktemp("alone") / "set"
+    (pid,) = start(forge, tiny_model, folder, 1)
+    assert forge.wait(pid) == 0
+    return contents(folder)
+
+
 def test_processes_share_a_folder(
-    forge: Forge, tiny_model: Path, whole_set: dict[str, bytes | None], tmp_path: Path
+    forge: Forge, tiny_model: Path, set_of_one_process: dict[str, str | None], tmp_path: Path
 ) -> None:
     folder = tmp_path / "set"
     pids = start(forge, tiny_model, folder, 3)
     assert [forge.wait(pid) for pid in pids] == [0, 0, 0], [p.read_text() for p in tmp_path.glob("log*")]
-    assert contents(folder) == whole_set
+    assert contents(folder) == set_of_one_process
 
 
 @pytest.mark.parametrize("parts", [3])
 def test_killed_processes_go_on_in_another_number(
-    forge: Forge, tiny_model: Path, whole_set: dict[str, bytes | None], tmp_path: Path, parts: int
+    forge: Forge, tiny_model: Path, set_of_one_process: dict[str, str | None], tmp_path: Path, parts: int
 ) -> None:
     folder = tmp_path / "set"
     pids = start(forge, tiny_model, folder, 4)
@@ -424,4 +436,4 @@ def test_killed_processes_go_on_in_another_number(
         os.kill(pid, signal.SIGKILL)
     assert set(map(forge.wait, pids)) <= {-signal.SIGKILL, 0}
     assert [forge.wait(pid) for pid in start(forge, tiny_model, folder, parts)] == [0] * parts
-    assert contents(folder) == whole_set
+    assert contents(folder) == set_of_one_process

@@ -19,6 +19,7 @@ from cardiac_diffusion_aug.bundle import load_bundle, write_bundle
 from cardiac_diffusion_aug.cli import PROGRAM, main
 from cardiac_diffusion_aug.labels import LV
 from cardiac_diffusion_aug.slices import same_geometry
+from files import contents
 from phantom import phantom_stack, write_acdc
 from tiny_unet import tiny_unet_info
 
@@ -82,10 +83,6 @@ def segment(tmp_path: Path, tiny_unet: Path, capsys: pytest.CaptureFixture[str])
 def heart(phase: str = "ED", seed: int = 40, slices: int = 3) -> tuple[sitk.Image, sitk.Image]:
     """A scan and its true mask."""
     return phantom_stack(slices, SHAPE, (1.8, 1.8, 8.0), phase, seed)
-
-
-def contents(folder: Path) -> dict[str, bytes]:
-    return {str(p.relative_to(folder)): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
 
 
 def masks_in(folder: Path) -> list[str]:
