@@ -15,6 +15,7 @@ import SimpleITK as sitk
 from PIL import Image
 
 from cardiac_diffusion_aug.manifest import COLUMNS
+from files import contents
 from tiny import Forge
 
 pytest_plugins = ["tiny"]
@@ -74,12 +75,7 @@ def require_whole_files(folder: Path) -> None:
 
 
 def require_same_data_set(folder: Path, expected: Path) -> None:
-    for kind in ("imagesTr", "labelsTr"):
-        files = {path.name: path.read_bytes() for path in (folder / kind).iterdir()}
-        assert files == {path.name: path.read_bytes() for path in (expected / kind).iterdir()}
-    assert (folder / "manifest.csv").read_text() == (expected / "manifest.csv").read_text()
-    assert (folder / "preview.png").read_bytes() == (expected / "preview.png").read_bytes()
-    assert json.loads((folder / "dataset.json").read_text())["numTraining"] == COUNT
+    assert contents(folder) == contents(expected)
     assert not list(folder.rglob(".*"))
 
 
