@@ -104,7 +104,9 @@ def lasting(folder: Path) -> dict[str, Any]:
 
 
 def done_units(folder: Path) -> list[str]:
-    return sorted(p.parent.relative_to(folder).as_posix() for p in folder.rglob("result.json"))
+    # Unlike rglob, walk passes over folders that a running study removes meanwhile.
+    found = (Path(place).relative_to(folder) for place, _, names in os.walk(folder) if "result.json" in names)
+    return sorted(place.as_posix() for place in found)
 
 
 # A whole study

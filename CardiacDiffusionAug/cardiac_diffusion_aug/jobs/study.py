@@ -109,6 +109,7 @@ class Study(Job):
         """Do all units that are left and can be done, and write the results of what is there."""
         from ..evaluation.study.cohort import find_fractions, find_generators, require_same_patients
         from ..evaluation.study.ledger import Ledger, table
+        from ..evaluation.study.models import require_same_generators
         from ..evaluation.study.plan import numbers, of_part, study_units
 
         self._require_sense()
@@ -125,34 +126,43 @@ class Study(Job):
         units = study_units(
             fractions, seeds, self.made_per_real, self.generators is None, self.filter, self.test_data is not None
         )
-        tried = self._variant_units(fractions, seeds)
+        tried = self._variant_units(ledger, cohort, fractions, seeds, {unit.key for unit in units}, generators)
         every = [*units, *tried]
         own = of_part(every, self.part)
         if self.plan:
             return table(ledger, every)
         self._begin(cohort)
-        self._require_same_generators(ledger, units, generators)
+        require_same_generators(ledger, units, generators)
         failed = self._work(ledger, every, own, cohort, cases, generators, context)
         outcome = self._results(ledger, units, tried, fractions, cohort, cases, failed)
         return {**outcome, **table(ledger, every), **failed}
 
-    def _variant_units(self, fractions: Sequence[Fraction], seeds: Sequence[int]) -> list[Unit]:
+    def _variant_units(
+        self,
+        ledger: Ledger,
+        cohort: Cohort,
+        fractions: Sequence[Fraction],
+        seeds: Sequence[int],
+        known: set[str],
+        generators: dict[int, Bundle],
+    ) -> list[Unit]:
         """Units of the variants, whose models are checked.
 
         Raises:
             CardiacError: a variant cannot be tried.
         """
-        from ..bundle import GENERATOR, load_bundle
-        from ..evaluation.study.cohort import require_within
-        from ..evaluation.study.plan import numbers, variant_units
+        from ..evaluation.study.models import require_variant_models
+        from ..evaluation.study.plan import numbers
+        from ..evaluation.study.variant_plan import variant_units
         from ..evaluation.study.variants import parse_variants
 
+        usual = {bundle.default("image_steps") for bundle in generators.values()} or {self.sampling_steps}
         base = {
             "ratio": self.made_per_real,
             "mixing": self.mixing,
             "share": self.synthetic_share,
             "filter": self.filter,
-            "steps": self.sampling_steps if self.generators is None else None,
+            "steps": usual.pop() if len(usual) == 1 else None,
         }
         variants = parse_variants(self.variants, base)
         if not variants:
@@ -165,12 +175,10 @@ class Study(Job):
                 f"--variant-fractions and --variant-seeds must be among those of the study, {self.fractions} and "
                 f"{self.seeds}, which variants are compared with."
             )
-        for variant in variants:
-            if variant.generator is not None:
-                bundle = load_bundle(variant.generator, GENERATOR)
-                for fraction in tried:
-                    require_within(bundle, fraction)
-        return variant_units(tried, variants, own_seeds, self.made_per_real, self.test_data is not None)
+        further = self.test_data is not None
+        units = variant_units(tried, variants, own_seeds, self.made_per_real, further, known)
+        require_variant_models(ledger, cohort, tried, variants, generators, units, self.quality_model)
+        return units
 
     def _require_sense(self) -> None:
         """Check what no option alone can tell.
@@ -264,20 +272,6 @@ class Study(Job):
         }
         with writing_to(self.output):
             write_shared(path, json_bytes(content))
-
-    def _require_same_generators(self, ledger: Ledger, units: Sequence[Unit], generators: dict[int, Bundle]) -> None:
-        """Check that what was made came from the generators that are handed in now."""
-        from ..evaluation.study.plan import GENERATOR
-
-        for unit in units:
-            if unit.kind == GENERATOR and ledger.is_done(unit):
-                facts, given = ledger.facts(unit), generators.get(unit.fraction.count)
-                if facts.get("given", False) != (given is not None) or (given and given.sha256 != facts["sha256"]):
-                    raise CardiacError(
-                        f"{self.output} was begun with another --generators for {unit.fraction.name}; go on with the "
-                        "same, or choose another folder.",
-                        "bad_output",
-                    )
 
     def _work(
         self,

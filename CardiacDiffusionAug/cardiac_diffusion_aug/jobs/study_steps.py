@@ -28,12 +28,13 @@ from ..evaluation.study.plan import (
     Unit,
     made_count,
 )
-from ..evaluation.study.variants import BALANCED, REAL, Variant
+from ..evaluation.study.variants import BALANCED, OPEN, REAL, Variant
 from .base import Context, Job, warm_generator, warm_segmenter
 
 if TYPE_CHECKING:
     from ..bundle import Bundle
     from ..datasets import Case
+    from ..evaluation.sets import SliceSet
     from ..evaluation.study.cohort import Cohort
     from ..evaluation.study.ledger import Clock, Ledger
     from .study import Study
@@ -168,21 +169,23 @@ class Steps:
         )
 
     def _made(self, unit: Unit, folder: Path, context: Context) -> dict[str, Any]:
+        from ..bundle import load_bundle
         from .generate import Generate
 
         variant = unit.variant or Variant()
+        if variant.ratio is not None:
+            self._copy(self.ledger.place(unit.needs[0]) / SET, folder)
         if variant.masks == REAL:
             return self._made_of_real_masks(unit, folder, context)
-        if unit.variant is not None and not variant.makes:
-            self._copy_base(unit, folder)
         place = self.ledger.folder / unit.fraction.folder
-        return _done(
+        told = _done(
             Generate(
                 **self._device,
                 output=folder / SET,
                 count=self._count(unit),
                 model=self._model(unit),
                 steps=variant.steps,
+                draw_attributes=variant.attributes != OPEN,
                 balance_groups=variant.groups == BALANCED,
                 vary_shape=variant.shape or 0.0,
                 filter=self.study.filter if variant.filter is None else variant.filter,
@@ -191,27 +194,28 @@ class Steps:
             ),
             context,
         )
+        return {**told, "model_sha256": load_bundle(self._model(unit)).sha256}
 
     def _count(self, unit: Unit) -> int:
         ratio = None if unit.variant is None else unit.variant.ratio
         return made_count(unit.fraction, ratio or self.study.made_per_real)
 
     def _model(self, unit: Unit) -> str:
-        if unit.variant is not None and unit.variant.generator is not None:
-            return str(unit.variant.generator)
+        if unit.variant is not None and unit.variant.model is not None:
+            return str(unit.variant.model)
         own, count = self.generators.get(unit.fraction.count), unit.fraction.count
         if own is not None:
             return str(own.path)
         return str(self.ledger.folder / unit.fraction.folder / GENERATOR / f"generator-{count}")
 
-    def _copy_base(self, unit: Unit, folder: Path) -> None:
-        """Begin with the study's own slices, to which more are added: a case is the same however many there are."""
+    def _copy(self, smaller: Path, folder: Path) -> None:
+        """Begin with a smaller set, to which more is added: a case is the same however many there are."""
         if (folder / SET).exists():
             return
         begun = folder / f"{SET}.part"
-        shutil.rmtree(begun, ignore_errors=True)
         with writing_to(folder):
-            shutil.copytree(self.ledger.place(unit.needs[0]) / SET, begun)
+            shutil.rmtree(begun, ignore_errors=True)
+            shutil.copytree(smaller, begun)
             begun.rename(folder / SET)
 
     def _made_of_real_masks(self, unit: Unit, folder: Path, context: Context) -> dict[str, Any]:
@@ -238,32 +242,34 @@ class Steps:
                 context.progress(writer.count, self._count(unit))
         finally:
             writer.finish()
-        return {"output": str(folder / SET), "cases": writer.count}
+        return {"output": str(folder / SET), "cases": writer.count, "model_sha256": generator.bundle.sha256}
 
     def _copying(self, unit: Unit, folder: Path, context: Context) -> dict[str, Any]:
-        from ..datasets.pack import pack_cases
         from ..evaluation.copying import Slices, copying
         from ..evaluation.report import figure_json
         from ..evaluation.sections import copying_section
-        from ..evaluation.sets import real_set, synthetic_set
 
-        pack = pack_cases(self.cases)
-        training, test = (real_set(pack.of_patients(part)) for part in (unit.fraction.train, self.cohort.test))
-        made, _ = synthetic_set(self.ledger.place(unit.needs[0]) / SET)
+        made, training, test = self._sets(unit)
         found = copying(*(Slices(one.images, one.masks) for one in (training, test, made)))
         section = copying_section(found, made, training, test)
         return {"slices": len(made), "figures": [{"key": f.key, **figure_json(f)} for f in section.figures]}
 
     def _quality(self, unit: Unit, folder: Path, context: Context) -> dict[str, Any]:
+        from ..evaluation.study.benefit import quality
+
+        made, training, test = self._sets(unit)
+        judge = warm_segmenter(context, self.study.quality_model, **self._device)
+        figures = quality(made, training, test, judge, context.check)
+        return {"slices": len(made), "judge_sha256": judge.bundle.sha256, "figures": figures}
+
+    def _sets(self, unit: Unit) -> tuple[SliceSet, SliceSet, SliceSet]:
+        """What was made, the slices that its generator learned from, and those of the test patients."""
         from ..datasets.pack import pack_cases
         from ..evaluation.sets import real_set, synthetic_set
-        from ..evaluation.study.benefit import quality
 
         pack = pack_cases(self.cases)
         training, test = (real_set(pack.of_patients(part)) for part in (unit.fraction.train, self.cohort.test))
-        made, _ = synthetic_set(self.ledger.place(unit.needs[0]) / SET)
-        judge = warm_segmenter(context, self.study.quality_model, **self._device)
-        return {"slices": len(made), "figures": quality(made, training, test, judge, context.check)}
+        return synthetic_set(self.ledger.place(unit.needs[0]) / SET)[0], training, test
 
     def _unet(self, unit: Unit, folder: Path, context: Context) -> dict[str, Any]:
         from ..evaluation.study.cohort import write_lists

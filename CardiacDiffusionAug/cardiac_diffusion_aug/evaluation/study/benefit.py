@@ -9,24 +9,29 @@ import numpy as np
 import numpy.typing as npt
 
 from ...segmentation import Segmenter
+from ..copying import Slices, copying
 from ..evaluate import projected, slice_dices
 from ..fidelity import compare
-from ..sections import adherence_section, anatomy_section, fidelity_section, shape_section
+from ..sections import adherence_section, anatomy_section, copying_section, fidelity_section, shape_section
 from ..sets import SliceSet
 from ..statistics import FloatArray, bootstrap_interval
 
 MEASURES = {
-    "frechet_ratio": "Frechet ratio (less is better)",
-    "kernel_ratio": "Kernel ratio (less is better)",
+    "frechet_ratio": "Frechet ratio",
+    "kernel_ratio": "Kernel ratio",
+    "precision_ratio": "Precision ratio",
     "recall_ratio": "Recall ratio",
     "coverage_ratio": "Coverage ratio",
-    "adherence": "Adherence, mean Dice",
+    "adherence": "Mean Dice of adherence",
     "anatomy": "Masks that are sound",
-    "shape": "Shape, median Wasserstein ratio (less is better)",
+    "shape": "Median Wasserstein ratio of shape",
+    "near_images": "Images near to training ones",
 }
 """What is set beside the gain."""
-FEWEST_SETS = 4
+LESS_IS_BETTER = ("frechet_ratio", "kernel_ratio", "shape", "near_images")
+FEWEST_SETS = 5
 """Of fewer, ranks tell nothing."""
+SHUFFLES = 9999
 
 
 def quality(
@@ -37,7 +42,9 @@ def quality(
     check: Callable[[], None] = lambda: None,
     seed: int = 0,
 ) -> dict[str, float | None]:
-    """The `MEASURES` of a made set, reckoned as `evaluate` does; None where one cannot be told.
+    """The figures of a made set by their keys in a report of `evaluate`, and the `MEASURES`; None where there is none.
+
+    What the generator gives when asked for attributes is left out: it would have to make hundreds of masks for that.
 
     Args:
         made: the set.
@@ -53,21 +60,23 @@ def quality(
     dice, real_dice = (
         slice_dices({"labels": found}, one.masks) for found, one in ((labels, made), (real_labels, test))
     )
+    check()
+    copied = copying(*(Slices(one.images, one.masks) for one in (training, test, made)))
+    check()
     sections = (
         anatomy_section(made, training),
         adherence_section(made, dice, real_dice),
         fidelity_section(compare(a, test.patients, b, seed)),
+        copying_section(copied, made, training, test),
         shape_section(made, training, test, seed),
     )
-    found = {figure.key: figure.value for section in sections for figure in section.figures}
-    ratios = [value for key, value in found.items() if key.startswith("w1_")]
-    own = {
-        **found,
-        "adherence": _mean([value for key, value in found.items() if key.startswith("dice_")]),
-        "anatomy": found["pass_rate"],
-        "shape": _median(ratios),
+    figures = {figure.key: _finite(figure.value) for section in sections for figure in section.figures}
+    return {
+        **figures,
+        "adherence": _over(np.mean, [value for key, value in figures.items() if key.startswith("dice_")]),
+        "anatomy": figures["pass_rate"],
+        "shape": _over(np.median, [value for key, value in figures.items() if key.startswith("w1_")]),
     }
-    return {key: None if (value := own[key]) is None or not np.isfinite(value) else float(value) for key in MEASURES}
 
 
 def quality_against_benefit(
@@ -76,18 +85,23 @@ def quality_against_benefit(
     """Rank correlation of each measure with the gain over the sets.
 
     Args:
-        sets: measures of each set by its name.
+        sets: figures of each set by its name, among them the measures.
         gains: points of Dice that each set gave to each test patient, by the set's name.
 
     Returns:
         `points`: measures and mean gain of each set that has both; `correlation`: by measure Spearman's rho, its 95 %
-        interval by bootstrap over the patients, and the number of sets; None where there are too few, or all alike.
+        interval by bootstrap over the patients, p of a permutation test over the sets, and their number; None where
+        there are too few, or all alike.
     """
     names = [name for name in sets if gains.get(name)]
     patients = sorted(set.intersection(*(set(gains[name]) for name in names))) if names else []
     table = np.array([[gains[name][patient] for name in names] for patient in patients])
     points = [
-        {"name": name, "gain": float(np.mean([gains[name][p] for p in patients])), **sets[name]}
+        {
+            "name": name,
+            "gain": float(np.mean([gains[name][p] for p in patients])),
+            **{key: sets[name].get(key) for key in MEASURES},
+        }
         for name in (names if patients else [])
     ]
     return {"points": points, "correlation": {key: _correlation(points, table, key) for key in MEASURES}}
@@ -104,7 +118,7 @@ def _correlation(points: Sequence[Mapping[str, Any]], table: FloatArray, key: st
         return None
     # Where a draw of patients makes all gains alike, ranks tell nothing.
     interval = bootstrap_interval(gains, statistic=lambda rows: _rho(values, rows.mean(0)) or 0.0)
-    return {"rho": rho, "interval": list(interval), "sets": len(known)}
+    return {"rho": rho, "interval": list(interval), "p": _chance(values, gains.mean(0)), "sets": len(known)}
 
 
 def _rho(values: npt.NDArray[np.float64], gains: npt.NDArray[np.float64]) -> float | None:
@@ -115,11 +129,21 @@ def _rho(values: npt.NDArray[np.float64], gains: npt.NDArray[np.float64]) -> flo
     return float(spearmanr(values, gains).statistic)
 
 
-def _mean(values: Sequence[float | None]) -> float | None:
+def _chance(values: npt.NDArray[np.float64], gains: npt.NDArray[np.float64]) -> float:
+    """How often shuffled ranks go together as much, for better or worse: a few sets may do so by chance."""
+    from scipy.stats import rankdata
+
+    a, b = (rankdata(column) - (len(column) + 1) / 2 for column in (values, gains))
+    shuffled = np.random.default_rng(0).permuted(np.tile(a, (SHUFFLES, 1)), axis=1)
+    # The sums of products of ranks are whole or quarters, which a float holds exactly.
+    return float((1 + np.sum(np.abs(shuffled @ b) >= abs(a @ b))) / (1 + SHUFFLES))
+
+
+def _finite(value: float | None) -> float | None:
+    return None if value is None or not np.isfinite(value) else float(value)
+
+
+def _over(statistic: Callable[[list[float]], np.floating], values: Sequence[float | None]) -> float | None:
+    """Of those that are known."""
     known = [value for value in values if value is not None]
-    return float(np.mean(known)) if known else None
-
-
-def _median(values: Sequence[float | None]) -> float | None:
-    known = [value for value in values if value is not None and np.isfinite(value)]
-    return float(np.median(known)) if known else None
+    return float(statistic(known)) if known else None

@@ -157,6 +157,29 @@ def require_within(bundle: Bundle, fraction: Fraction) -> None:
             )
 
 
+def require_without(bundle: Bundle, cohort: Cohort) -> None:
+    """Check that a pretrained generator learned from no patient who tests.
+
+    Raises:
+        CardiacError: it did, or does not say whom it saw.
+    """
+    for part in ("mask_denoiser", "image_denoiser"):
+        seen = bundle.training_patients(part)
+        if seen is None:
+            raise CardiacError(
+                f"The model {bundle.name} does not say which patients its {part} was trained on, so that it may have "
+                "seen those who test; give one that train-masks, train-images and build-model made.",
+                "bad_model",
+            )
+        tests = sorted({*cohort.test, *cohort.left_out} & set(seen))
+        if tests:
+            raise CardiacError(
+                f"The {part} of the model {bundle.name} was trained on {tests[0]}, who is a test patient of this "
+                "study; give a model that saw none of them, or another --split.",
+                "bad_model",
+            )
+
+
 def find_generators(folder: Path, fractions: Sequence[Fraction]) -> dict[int, Bundle]:
     """The generator of each fraction, by its number of patients.
 

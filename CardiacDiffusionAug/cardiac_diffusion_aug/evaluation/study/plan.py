@@ -127,7 +127,7 @@ def study_units(
     units: list[Unit] = []
     for fraction in fractions:
         home = fraction.folder
-        filtering = _cell_key(fraction, TRADITIONAL, FILTER_SEED, UNET)
+        filtering = cell_key(fraction, TRADITIONAL, FILTER_SEED, UNET)
         needs: tuple[str, ...] = ()
         if trains_generators:
             needs = (f"{home}/{MASKS}", f"{home}/{IMAGES}")
@@ -138,7 +138,7 @@ def study_units(
         for seed in seeds:
             for arm in (PLAIN, TRADITIONAL):
                 group = home if filters and (arm, seed) == (TRADITIONAL, FILTER_SEED) else ""
-                units += _cell(fraction, arm, seed, (), further, group)
+                units += cell_units(fraction, arm, seed, (), further, group)
         made = f"{home}/{MADE}"
         needs = (f"{home}/{GENERATOR}", *([filtering] if filters else []))
         amount = made_count(fraction, made_per_real)
@@ -146,49 +146,11 @@ def study_units(
         units.append(Unit(f"{home}/{COPYING}", COPYING, fraction, needs=(made,), group=home, amount=amount))
         for seed in seeds:
             for arm in WITH_MADE:
-                units += _cell(fraction, arm, seed, (made,), further)
+                units += cell_units(fraction, arm, seed, (made,), further)
     return units
 
 
-def variant_units(
-    fractions: Sequence[Fraction],
-    variants: Sequence[Variant],
-    seeds: Sequence[int],
-    made_per_real: float,
-    further: bool = False,
-) -> list[Unit]:
-    """Units of variants of the arm with both, which come after those of the study itself.
-
-    A variant for which slices are made in another way has a set of its own, whose quality is measured; one for which
-    there are more of them, a larger copy of the study's; others learn from the study's, or from the first of it.
-
-    Args:
-        fractions: of patients that they are tried with.
-        variants: to try.
-        seeds: of their U-Nets.
-        made_per_real: of the study.
-        further: whether the U-Nets are scored on further data too.
-    """
-    units: list[Unit] = []
-    for fraction in fractions if variants else ():
-        home, usual = fraction.folder, made_count(fraction, made_per_real)
-        base = f"{home}/{MADE}"
-        units.append(Unit(f"{home}/{QUALITY}", QUALITY, fraction, needs=(base,), group=home, amount=usual))
-        for variant in variants:
-            place, made = f"{home}/{VARIANTS}/{variant.folder}", base
-            count = made_count(fraction, variant.ratio or made_per_real)
-            if variant.makes or count > usual:
-                made = f"{place}/{MADE}"
-                units.append(Unit(made, MADE, fraction, needs=(base,), group=home, amount=count, variant=variant))
-            if variant.makes:
-                key = f"{place}/{QUALITY}"
-                units.append(Unit(key, QUALITY, fraction, needs=(made,), group=home, amount=count, variant=variant))
-            for seed in seeds:
-                units += _cell(fraction, BOTH, seed, (made,), further, "", variant)
-    return units
-
-
-def _cell(
+def cell_units(
     fraction: Fraction,
     arm: str,
     seed: int,
@@ -197,15 +159,17 @@ def _cell(
     group: str = "",
     variant: Variant | None = None,
 ) -> Iterator[Unit]:
-    first = _cell_key(fraction, arm, seed, UNET, variant)
+    """Training of a U-Net and its scores; a group of their own unless one is named."""
+    first = cell_key(fraction, arm, seed, UNET, variant)
     group = group or first
     yield Unit(first, UNET, fraction, arm, seed, needs, group, variant=variant)
     for kind in (SCORES, FURTHER) if further else (SCORES,):
-        key = _cell_key(fraction, arm, seed, kind, variant)
+        key = cell_key(fraction, arm, seed, kind, variant)
         yield Unit(key, kind, fraction, arm, seed, (first,), group, variant=variant)
 
 
-def _cell_key(fraction: Fraction, arm: str, seed: int, kind: str, variant: Variant | None = None) -> str:
+def cell_key(fraction: Fraction, arm: str, seed: int, kind: str, variant: Variant | None = None) -> str:
+    """Key of one of these units."""
     within = "" if variant is None else f"{VARIANTS}/{variant.folder}/"
     return f"{fraction.folder}/{within}{arm}-{seed}/{kind}"
 

@@ -33,7 +33,7 @@ def summary(
     """
     found = study_figures(ledger, units, fractions)
     further = _further(ledger, units, fractions)
-    variants = variant_figures(ledger, units, tried, fractions)
+    variants = variant_figures(ledger, units, tried, fractions, settings["made_per_real"])
     left = not_run(ledger, [*units, *tried])
     return {
         "format": FORMAT,

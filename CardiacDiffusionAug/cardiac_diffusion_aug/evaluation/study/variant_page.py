@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ..report import Points, Section, Table
-from .benefit import MEASURES
+from .benefit import LESS_IS_BETTER, MEASURES
 from .variant_results import correlation_text
 
 Facts = Mapping[str, Any]
@@ -21,17 +21,20 @@ def variant_sections(variants: Mapping[str, Facts]) -> list[Section]:
     words = (
         "Each changes one thing of the arm with real and made slices. Differences of Dice in points, paired by patient "
         "and seed, with 95 % intervals by bootstrap over the patients: beside strong traditional augmentation, and "
-        "beside the same arm as the study has it. Quality is reckoned as evaluate does, beside the test patients, by a "
-        "network that may have learned from training patients outside the fraction: it judges only, and no arm sees it."
+        "beside the same arm as the study has it. Quality is reckoned as evaluate does, beside the test patients, from "
+        "whom nothing learns and by whom nothing is chosen. Its judge is a network that may have learned from training "
+        "patients outside the fraction: it judges only, and no arm sees it. What a generator gives when asked for "
+        "attributes is not measured here."
     )
     tables = [_table(count, found) for count, found in variants.items()]
+    tables += [_further(count, found) for count, found in variants.items() if any(r["further"] for r in found["rows"])]
     sections = [Section("variants", "Variants", words, tables=tables)]
     plots, rows = [], []
     for count, found in variants.items():
         facts = found["quality_against_benefit"]
         plots += _plots(count, facts["points"])
         rows += [
-            [count, MEASURES[key], str(c["sets"]), correlation_text(c)]
+            [count, _described(key), str(c["sets"]), correlation_text(c), f"{c['p']:.2g}"]
             for key, c in facts["correlation"].items()
             if c is not None
         ]
@@ -39,23 +42,34 @@ def variant_sections(variants: Mapping[str, Facts]) -> list[Section]:
         words = (
             "Does what looks better help more? Each point is a set of made slices: its quality, and the points of Dice "
             "over strong traditional augmentation that it gave. The correlation is Spearman's, of ranks, with a 95 % "
-            "interval by bootstrap over the test patients."
+            "interval by bootstrap over the test patients, which does not hold the chance of the seeds; p is that of a "
+            "permutation test over the sets. Many are tested, so that a p just below 0.05 among them tells little."
         )
-        head = ["Patients", "Measure", "Sets", "Rank correlation with the gain"]
+        head = ["Patients", "Measure", "Sets", "Rank correlation with the gain", "p"]
         tables = [Table("Rank correlation", head, rows)] if rows else []
         sections.append(Section("benefit", "Quality against benefit", words, plots=plots, tables=tables))
     return sections
 
 
 def _table(count: str, found: Facts) -> Table:
-    head = ["Variant", "Made", "Over traditional", "Over the arm as it is", *(MEASURES[key] for key in SHOWN)]
+    head = ["Variant", "Made", "Over traditional", "Over the arm as it is", *map(_described, SHOWN)]
     rows = []
     for row in found["rows"]:
         quality = row["quality"] or {}
         told = ["" if quality.get(key) is None else f"{quality[key]:.2f}" for key in SHOWN]
-        made = "" if row["made"] is None else str(row["made"])
-        rows.append([row["words"], made, _points(row["over_traditional"]), _points(row["over_both"]), *told])
+        gains = [_points(row["over_traditional"]), _points(row["over_both"])]
+        rows.append([row["words"], str(row["made"]), *gains, *told])
     return Table(f"{count} patients", head, rows)
+
+
+def _further(count: str, found: Facts) -> Table:
+    head = ["Variant", "Over traditional", "Over the arm as it is"]
+    rows = [
+        [row["words"], _points(row["further"]["over_traditional"]), _points(row["further"]["over_both"])]
+        for row in found["rows"]
+        if row["further"] is not None
+    ]
+    return Table(f"{count} patients, further data", head, rows)
 
 
 def _points(facts: Facts | None) -> str:
@@ -72,5 +86,10 @@ def _plots(count: str, points: list[dict[str, Any]]) -> list[Points]:
     for key, title in MEASURES.items():
         known = {point["name"]: (point[key], point["gain"]) for point in points if point[key] is not None}
         if len(known) > 1:
-            plots.append(Points(f"{count} patients", title, "gain, points of Dice", known))
+            better = "less" if key in LESS_IS_BETTER else "more"
+            plots.append(Points(title, f"{count} patients; {better} is better", "gain, points of Dice", known))
     return plots
+
+
+def _described(key: str) -> str:
+    return f"{MEASURES[key]}{' (less is better)' if key in LESS_IS_BETTER else ''}"
