@@ -23,6 +23,7 @@ from .bundle import DEFAULT_SEGMENTER, SEGMENTER, Bundle, load_bundle
 from .devices import choose_device, is_out_of_memory, use_bfloat16
 from .errors import CardiacError
 from .labels import BACKGROUND, LV, NUM_CLASSES, STRUCTURES
+from .networks.image_denoiser import likeliest
 from .slices import (
     GRID_SIZE,
     GRID_SPACING,
@@ -100,7 +101,7 @@ class Segmenter:
 
     def labels(self, images: FloatArray) -> LabelArray:
         """Labels (N, H, W) of slices (N, H, W) in [-1, 1], as the network gives them."""
-        parts = self._in_batches(images, lambda x: (self._network(x).argmax(1).to(torch.uint8),))
+        parts = self._in_batches(images, lambda x: (likeliest(self._network(x)),))
         return np.concatenate([part for (part,) in parts])
 
     def look(
@@ -120,7 +121,7 @@ class Segmenter:
         def run(x: Tensor) -> tuple[Tensor, Tensor]:
             logits, features = self._network.look(x)
             progress(len(x))
-            return logits.argmax(1).to(torch.uint8), features
+            return likeliest(logits), features
 
         labels, features = zip(*self._in_batches(images, run, check), strict=True)
         return np.concatenate(labels), np.concatenate(features)

@@ -552,7 +552,8 @@ def test_one_patient_is_too_few_to_judge_by(tiny_unet: Path, tmp_path: Path) -> 
 def test_defaults_suit_what_it_starts_from(
     start: str | None, expected: dict[str, float], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(TrainUnet, "carry_out", lambda self, context: vars(self.recipe()))
+    monkeypatch.setattr(TrainUnet, "packs", lambda self, context: (range(9), range(3), {}))
+    monkeypatch.setattr(TrainUnet, "carry_out", lambda self, *given: vars(self.recipe()))
     asked: dict[str, Any] = {"data": tmp_path, "output": tmp_path, "start": start}
     assert expected.items() <= TrainUnet(**asked).run(Context()).items()
     told = TrainUnet(**asked, steps=7, warmup_steps=0).run(Context())

@@ -128,7 +128,7 @@ class Steps:
                 **self._device,
                 split="none",
                 output=folder / SNAPSHOTS,
-                steps=self.study.mask_steps,
+                **_stated(steps=self.study.mask_steps),
             ),
             context,
         )
@@ -142,8 +142,7 @@ class Steps:
                 **self._device,
                 split="none",
                 output=folder / SNAPSHOTS,
-                steps=self.study.image_steps,
-                half_resolution_steps=self.study.half_resolution_steps,
+                **_stated(steps=self.study.image_steps, half_resolution_steps=self.study.half_resolution_steps),
             ),
             context,
         )
@@ -295,6 +294,7 @@ class Steps:
                 output=folder / MODEL,
                 steps=self.study.unet_steps,
                 network=self.study.network,
+                compile=self.study.compile,
                 learning_rate=self.study.learning_rate,
                 seed=unit.seed,
                 training_data=f"{unit.fraction.name} of {self._source}",
@@ -330,6 +330,11 @@ class Steps:
             write_whole(folder / SMALL_TABLE, scores_table(small_scores(chosen, folder / LABELS)))
         told = ScoreJob(predictions=folder / LABELS, references=data, output=folder).run(context)
         return {"volumes": told["volumes"], "data": str(data)}
+
+
+def _stated(**options: Any) -> dict[str, Any]:
+    """Those of the options that are not left to the job."""
+    return {name: value for name, value in options.items() if value is not None}
 
 
 def _done(job: Job, context: Context) -> dict[str, Any]:

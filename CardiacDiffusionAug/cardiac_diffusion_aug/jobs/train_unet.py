@@ -27,7 +27,19 @@ FINE_TUNING = {"steps": 1000, "learning_rate": 3e-4, "warmup_steps": 50}
 """What suits a few patients: short, and small steps that do not undo what the network knows."""
 MIXED, FIRST = "mixed", "first"
 STANDARD, LIGHT = "standard", "light"
-LOCAL = ("data", "output", "synthetic", "start", "device", "precision", "resume", "snapshot_minutes", "note", "license")
+LOCAL = (
+    "data",
+    "output",
+    "synthetic",
+    "start",
+    "device",
+    "precision",
+    "compile",
+    "resume",
+    "snapshot_minutes",
+    "note",
+    "license",
+)
 """Options that say where and how, not what is learned; a model card leaves them out."""
 
 
@@ -67,20 +79,23 @@ class TrainUnet(TrainingJob):
     training_data: str = option("ACDC (Bernard et al. 2018, doi:10.1109/TMI.2018.2837502)", "what it is trained on")
     note: str = option("", "what else the model card must say of the training")
 
-    def suited(self) -> dict[str, Any]:
+    def places(self) -> tuple[Path, ...]:
+        """Where snapshots are left: of the last steps, and of those on made slices alone."""
+        folder = self.output.with_name(f"{self.output.name}.training")
+        return folder, folder / "synthetic"
+
+    def suited(self, slices: int) -> dict[str, Any]:
         """What suits a training from nothing, or fine-tuning."""
         return FROM_NOTHING if self.start is None else FINE_TUNING
 
-    def carry_out(self, context: Context) -> dict[str, Any]:
+    def carry_out(
+        self, training: SlicePack, validation: SlicePack, facts: dict[str, Any], context: Context
+    ) -> dict[str, Any]:
         """Train, and make a model of the best snapshot, or of the network of the start where that is no worse."""
         import torch
 
-        folder = self.output.with_name(f"{self.output.name}.training")
-        stage = folder / "synthetic"
-        for place in (folder, stage):
-            self.require_resumable(place)
+        folder, stage = self.places()
         start = self._start()
-        training, validation, facts = self.packs(context)
         made = self._made(context)
         torch.manual_seed(self.seed)
         network = self._network(start).train()

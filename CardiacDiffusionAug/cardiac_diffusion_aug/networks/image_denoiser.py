@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import torch
 from diffusers.configuration_utils import ConfigMixin, register_to_config
 from diffusers.models.modeling_utils import ModelMixin
 from torch import Tensor, nn
@@ -66,3 +67,15 @@ class ImageDenoiser(ModelMixin, ConfigMixin):  # type: ignore[misc]  # The two s
 def one_hot(mask: Tensor) -> Tensor:
     """Labels (N, H, W) as (N, 4, H, W) of zeros and ones."""
     return F.one_hot(mask.long(), NUM_CLASSES).movedim(-1, 1).float()
+
+
+def likeliest(scores: Tensor) -> Tensor:
+    """The class with the highest of scores (N, classes, H, W), the first of equal ones, as (N, H, W) uint8.
+
+    What `argmax` finds, but that takes twenty times as long on a processor where classes are not the innermost axis.
+    """
+    best, labels = scores[:, 0].clone(), torch.zeros_like(scores[:, 0], dtype=torch.uint8)
+    for value in range(1, scores.shape[1]):
+        labels.masked_fill_(scores[:, value] > best, value)
+        torch.maximum(best, scores[:, value], out=best)
+    return labels

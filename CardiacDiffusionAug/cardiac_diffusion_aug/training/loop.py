@@ -18,9 +18,10 @@ from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 from diffusers.training_utils import EMAModel
 from torch import Tensor, nn
+from torch._dynamo.exc import TorchDynamoException
 
 from ..devices import choose_device, use_bfloat16
-from ..errors import CardiacError
+from ..errors import CardiacError, shown
 from .snapshots import latest_snapshot, load_snapshot, save_snapshot
 
 
@@ -141,6 +142,7 @@ def train(
     *,
     device: str = "auto",
     precision: str = "auto",
+    compiles: bool = False,
     resume: bool = False,
     facts: dict[str, Any] | None = None,
     report: Callable[[TrainingProgress], None] = lambda progress: None,
@@ -156,6 +158,7 @@ def train(
         output: folder of the snapshots.
         device: `auto`, `cuda`, `mps` or `cpu`; under `accelerate launch` each process gets its own.
         precision: `bf16`, `fp32`, or `auto`: bfloat16 where it is fast.
+        compiles: compile the network for its steps. Results differ by no more than rounding.
         resume: go on from the latest whole snapshot in `output`.
         facts: written into each snapshot, such as the split.
         report: called after steps.
@@ -164,7 +167,7 @@ def train(
         finishing: called after each step; when true, that step is taken for the last.
 
     Raises:
-        CardiacError: the loss is not a number any more, or a snapshot does not fit.
+        CardiacError: the loss is not a number any more, a snapshot does not fit, or the network cannot be compiled.
     """
     chosen = choose_device(device)
     # A worker trains one network after the other, perhaps on another device or in another precision, but accelerate
@@ -191,6 +194,9 @@ def train(
     if found is not None:
         first = load_snapshot(found, network, ema, optimizer, history.rows)
     model, optimizer = accelerator.prepare(network, optimizer)
+    if compiles:
+        # All batches are alike, and shapes left open would make slower code.
+        model = torch.compile(model, dynamic=False)
 
     def snapshot(step: int) -> None:
         # The others need no word of it, and their clocks differ: they wait where gradients are next exchanged.
@@ -232,6 +238,12 @@ def train(
             snapshot(step)
     except CardiacError:
         raise
+    except TorchDynamoException as error:
+        raise CardiacError(
+            f"The network cannot be compiled here ({shown(str(error).splitlines()[0])}); leave --compile out, or install "
+            "a C++ compiler such as g++.",
+            "missing_dependency",
+        ) from error
     except BaseException:
         # An interrupt may come at any moment; half a step must not be taken for a whole one.
         if between_steps and step > saved:

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from ..datasets.pack import GREY_LEVELS, SlicePack, centered
 from ..labels import STRUCTURES, dice_of_structures
-from ..networks.image_denoiser import one_hot
+from ..networks.image_denoiser import likeliest, one_hot
 from ..networks.segmentation_unet import SegmentationUNet
 from ..preview import contact_sheet
 from ..slices import LabelArray
@@ -153,7 +153,7 @@ def windows(pack: SlicePack, rows: Tensor, amount: Traditional, generator: torch
     images = read_at(images, points, "bilinear", -1.0)
     classes = one_hot(torch.from_numpy(pack.masks[rows.numpy()]))
     weights = read_at(classes[:, 1:], points, "bilinear", 0.0)
-    labels = torch.cat([1 - weights.sum(1, keepdim=True), weights], dim=1).argmax(1)
+    labels = likeliest(torch.cat([1 - weights.sum(1, keepdim=True), weights], dim=1))
     return change_appearance(images, amount.appearance, generator), one_hot(labels)
 
 
@@ -175,7 +175,7 @@ def predict(network: nn.Module, images: npt.NDArray[np.uint8], device: torch.dev
     result = []
     for part in torch.from_numpy(images).split(VALIDATION_BATCH):
         grey = part[:, None].to(device, memory_format=torch.channels_last).float() * (2 / GREY_LEVELS) - 1
-        result.append(network(grey).argmax(1).to(torch.uint8).cpu().numpy())
+        result.append(likeliest(network(grey)).cpu().numpy())
     return np.concatenate(result)
 
 

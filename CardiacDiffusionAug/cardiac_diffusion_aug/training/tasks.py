@@ -13,7 +13,7 @@ from ..datasets.pack import GREY_LEVELS, SlicePack, centered
 from ..diffusion.objective import Denoiser
 from ..diffusion.sampling import case_noise, sample
 from ..networks.blocks import UNKNOWN
-from ..networks.image_denoiser import ImageDenoiser, one_hot
+from ..networks.image_denoiser import ImageDenoiser, likeliest, one_hot
 from ..networks.mask_denoiser import MaskDenoiser
 from ..outlines import CHANNELS, masks_of, signed_distances
 from ..preview import contact_sheet
@@ -33,9 +33,9 @@ IMAGE_DEFORMATION = Deformation(degrees=25, scale=0.15, shift=12, elastic=1.2, g
 # Smooth outlines and large organs are still seen through strong noise, so that is where their shape is decided
 # and where most of the training must go.
 MASK_SIGMA_MEAN, IMAGE_SIGMA_MEAN = 1.0, 0.5
-# The steps of sampling gather where training did for masks. Images need them spread evenly: the last step takes away
-# all texture fainter than the noise before it, so that noise must be low.
-MASK_STEP_MEAN, IMAGE_STEP_MEAN = 1.0, 0.0
+# The steps of sampling gather where training did for masks. Images need them spread more evenly: the last step takes
+# away all texture fainter than the noise before it, so that noise must be low.
+MASK_STEP_MEAN, IMAGE_STEP_MEAN = 1.0, 0.4
 
 MASK_FLOW = Flow(MASK_SIGMA_MEAN, MASK_STEP_MEAN)
 IMAGE_FLOW = Flow(IMAGE_SIGMA_MEAN, IMAGE_STEP_MEAN)
@@ -227,4 +227,4 @@ def deformed_pairs(
     classes = one_hot(torch.from_numpy(pack.masks[rows.numpy()]))
     weights = read_at(classes[:, 1:], points, "bilinear", 0.0)
     weights = torch.cat([1 - weights.sum(1, keepdim=True), weights], dim=1)
-    return images, one_hot(weights.argmax(1))
+    return images, one_hot(likeliest(weights))
