@@ -23,7 +23,7 @@ from cardiac_diffusion_aug.networks.blocks import (
     sinusoids,
     with_coordinates,
 )
-from cardiac_diffusion_aug.networks.image_denoiser import PATCH, ImageDenoiser, one_hot
+from cardiac_diffusion_aug.networks.image_denoiser import PATCH, ImageDenoiser, likeliest, one_hot
 from cardiac_diffusion_aug.networks.mask_denoiser import MaskDenoiser
 from cardiac_diffusion_aug.outlines import CHANNELS
 from cardiac_diffusion_aug.training.objectives import flow_scheduler
@@ -160,6 +160,24 @@ def test_a_thin_wall_is_seen_at_every_level() -> None:
         torch.testing.assert_close(features.mean((2, 3)), classes.mean((2, 3)))
         crossed = nn.functional.max_pool2d(classes[:, MYO : MYO + 1], 2**level) > 0
         assert (features[:, MYO : MYO + 1][crossed] > 0).all()
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+def test_the_likeliest_class_is_the_first_of_the_highest(dtype: torch.dtype, layout: torch.memory_format) -> None:
+    # Few values, so that many are equal.
+    scores = torch.randint(-2, 3, (3, NUM_CLASSES, 16, 16), generator=torch.Generator().manual_seed(0)).to(dtype)
+    labels = likeliest(scores.to(memory_format=layout))
+    assert labels.dtype == torch.uint8
+    values = scores.float().numpy()
+    for value in range(NUM_CLASSES):
+        highest = (values[:, value] == values.max(1)) & (values[:, :value] < values[:, value : value + 1]).all(1)
+        assert np.array_equal(labels.numpy() == value, highest)
+
+
+def test_the_likeliest_class_of_one_hot_is_the_label() -> None:
+    labels = torch.randint(0, NUM_CLASSES, (2, 8, 8), generator=torch.Generator().manual_seed(1))
+    assert torch.equal(likeliest(one_hot(labels)).long(), labels)
 
 
 def test_one_hot_is_one_at_the_label() -> None:

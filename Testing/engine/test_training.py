@@ -20,6 +20,7 @@ from diffusers.training_utils import EMAModel
 from PIL import Image
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
+from torch._dynamo.exc import TorchDynamoException
 
 from cardiac_diffusion_aug.datasets import read_cases
 from cardiac_diffusion_aug.datasets.pack import SlicePack, pack_cases
@@ -597,6 +598,30 @@ def test_both_precisions_train_one_after_the_other(output: Path) -> None:
     assert half.dtype == torch.float32
     assert not torch.equal(first, half)
     torch.testing.assert_close(first, half, rtol=0.05, atol=0.01)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not shutil.which("g++"), reason="compiling for a processor needs g++")
+def test_a_compiled_network_learns_the_same(tmp_path: Path) -> None:
+    compiled, plain = (run(LineTask(), tmp_path / str(c), compiles=c).state_dict() for c in (True, False))
+    torch.testing.assert_close(compiled, plain)
+    assert tensors(tmp_path / "True").keys() == tensors(tmp_path / "False").keys()
+
+
+def test_what_cannot_be_compiled_is_told(output: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(model: nn.Module, **options: Any) -> Callable[..., Tensor]:
+        def call(*arguments: Any) -> Tensor:
+            raise TorchDynamoException("No working C++ compiler found\nand much more")
+
+        network = nn.Module()
+        network.forward = call  # type: ignore[method-assign]
+        return network
+
+    monkeypatch.setattr(torch, "compile", refuse)
+    with pytest.raises(CardiacError, match=r"cannot be compiled here \('No working C\+\+ compiler found'\); leave") as told:
+        run(LineTask(), output, compiles=True)
+    assert told.value.code == "missing_dependency"
+    assert latest_snapshot(output) is None
 
 
 # Samples, learning rate, time
