@@ -28,6 +28,7 @@ from cardiac_diffusion_aug.slices import GRID_SIZE
 from cardiac_diffusion_aug.training.augmentation import AS_IT_IS, NONE, Appearance, change_appearance
 from cardiac_diffusion_aug.training.loop import TrainingProgress
 from cardiac_diffusion_aug.training.segmentation_task import (
+    CENTERED,
     PLAIN,
     STRONG,
     SegmentationTask,
@@ -88,6 +89,22 @@ def test_wide_windows_show_small_hearts(pack: SlicePack) -> None:
         :, 1:
     ].sum()
     assert float(near / far) == pytest.approx(4, rel=0.05)
+
+
+def test_centered_windows_show_the_whole_heart_upright(pack: SlicePack) -> None:
+    rows = torch.zeros(60, dtype=torch.long)
+    whole = windows(pack, rows[:1], PLAIN, seeded())[1][0, 1:]
+    classes = windows(pack, rows, CENTERED, seeded())[1][:, 1:]
+    shares = classes.sum((1, 2, 3)) / whole.sum()
+    # Zoomed by a quarter at most and bent a little, so never cut off, and never as small as a wide window shows it.
+    assert 1 / 1.25**2 * 0.8 < float(shares.min()) < 1 < float(shares.max()) < 1.25**2 * 1.2
+    # The RV stays on its side of the LV, as it does not where windows are mirrored and turned.
+    columns = torch.arange(GRID_SIZE).float()
+    sides = [
+        (columns * c[RV - 1].sum(0)).sum() / c[RV - 1].sum() - (columns * c[0].sum(0)).sum() / c[0].sum()
+        for c in classes
+    ]
+    assert len({float(side) > 0 for side in sides}) == 1
 
 
 def test_some_windows_lie_beside_the_heart(pack: SlicePack) -> None:

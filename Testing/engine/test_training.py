@@ -618,7 +618,9 @@ def test_what_cannot_be_compiled_is_told(output: Path, monkeypatch: pytest.Monke
         return network
 
     monkeypatch.setattr(torch, "compile", refuse)
-    with pytest.raises(CardiacError, match=r"cannot be compiled here \('No working C\+\+ compiler found'\); leave") as told:
+    with pytest.raises(
+        CardiacError, match=r"cannot be compiled here \('No working C\+\+ compiler found'\); leave"
+    ) as told:
         run(LineTask(), output, compiles=True)
     assert told.value.code == "missing_dependency"
     assert latest_snapshot(output) is None

@@ -285,11 +285,13 @@ class Steps:
             SYNTHETIC: {**made, "synthetic_share": 1.0},
             BOTH: {**made, "synthetic_share": share, "mixing": variant.mixing or self.study.mixing},
         }
+        # As they are scored: around a heart whose place is given.
+        augmentation = {"augmentation": "centered", **arm[unit.arm]}
         return _done(
             TrainUnet(
                 **self._training(unit.fraction),
                 **self._device,
-                **arm[unit.arm],
+                **augmentation,
                 split=f"list {select}" if unit.fraction.select else "none",
                 output=folder / MODEL,
                 steps=self.study.unet_steps,

@@ -67,7 +67,11 @@ class TrainUnet(TrainingJob):
     mixing: str = option(
         MIXED, "made and real slices in every step, or made ones first and real ones after", choices=(MIXED, FIRST)
     )
-    augmentation: str = option("strong", "traditional augmentation", choices=("strong", "none"))
+    augmentation: str = option(
+        "strong",
+        "traditional augmentation; centered is as strong, for a network that is always told where the heart is",
+        choices=("strong", "centered", "none"),
+    )
     network: str = option(
         STANDARD,
         "the standard one, or a light one on 2x2 pixels for a third of the time; with --start, its own",
@@ -189,9 +193,9 @@ class TrainUnet(TrainingJob):
     def _task(
         self, network: SegmentationUNet, training: SlicePack, validation: SlicePack, made: SlicePack | None
     ) -> SegmentationTask:
-        from ..training.segmentation_task import PLAIN, STRONG, SegmentationTask
+        from ..training.segmentation_task import CENTERED, PLAIN, STRONG, SegmentationTask
 
-        amount = STRONG if self.augmentation == "strong" else PLAIN
+        amount = {"strong": STRONG, "centered": CENTERED, "none": PLAIN}[self.augmentation]
         return SegmentationTask(network, training, validation, made, self.synthetic_share, amount)
 
     def _write(

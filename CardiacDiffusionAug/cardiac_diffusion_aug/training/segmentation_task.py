@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +50,8 @@ class Traditional:
 
 
 STRONG = Traditional()
+CENTERED = replace(STRONG, wide=0, astray=0, turned=0)
+"""For slices whose heart is known to lie upright in the middle: the network need not learn to find it."""
 PLAIN = Traditional(deform=NONE, appearance=AS_IT_IS, wide=0, astray=0, turned=0)
 
 
