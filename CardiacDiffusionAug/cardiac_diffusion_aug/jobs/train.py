@@ -227,7 +227,8 @@ class GeneratorTraining(TrainingJob):
     PART: ClassVar[str]
     """Of a generator that is trained."""
     PASSES: ClassVar[int]
-    """Over the training slices, after which a network that saw those of 8 patients did worse on others."""
+    """Over the training slices, after which a network that saw those of 8 patients of ACDC got no better on 18 others of
+    the training patients."""
 
     # These are never None once the training runs.
     steps: int = option(
@@ -311,7 +312,7 @@ class TrainMasks(GeneratorTraining):
     NAME: ClassVar[str] = "train-masks"
     HELP: ClassVar[str] = "train the mask network on real masks"
     PART: ClassVar[str] = "mask_denoiser"
-    PASSES: ClassVar[int] = 160
+    PASSES: ClassVar[int] = 130
 
     def task(self, training: SlicePack, validation: SlicePack) -> Task:
         """The mask network and its data."""

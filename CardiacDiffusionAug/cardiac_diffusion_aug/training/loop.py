@@ -241,7 +241,8 @@ def train(
     except TorchDynamoException as error:
         reason = shown(str(error).partition("\n")[0])
         raise CardiacError(
-            f"The network cannot be compiled here ({reason}); leave --compile out, or install a C++ compiler such as g++.",
+            f"The network cannot be compiled here ({reason}); leave --compile out, or install a C++ compiler, such as "
+            "g++.",
             "missing_dependency",
         ) from error
     except BaseException:
