@@ -227,8 +227,8 @@ class GeneratorTraining(TrainingJob):
     PART: ClassVar[str]
     """Of a generator that is trained."""
     PASSES: ClassVar[int]
-    """Over the training slices, after which a network that saw those of 8 patients of ACDC got no better on 18 others of
-    the training patients."""
+    """Over the training slices, after which a network that saw those of 8 patients of ACDC got no better on 18 other
+    training patients."""
 
     # These are never None once the training runs.
     steps: int = option(
