@@ -15,6 +15,10 @@ PRECISIONS = ("auto", "bf16", "fp32")
 BYTES_PER_CASE = 160 << 20
 """Memory that one case of a batch takes at most while its image is made, measured on the shipped model."""
 LARGEST_BATCH = 64
+MOST_TOGETHER = 8
+"""Threads of a processor beyond which it makes one case at a time: a batch of one for each would take too long."""
+BATCHES_OF_THREADS = 2
+"""Cases for each thread of a processor at a time; more gain less than a tenth."""
 WORTHWHILE = 1.3
 """How many times faster bfloat16 must be on a processor to be chosen; in hardware it is about twice as fast."""
 TIMED_ROUNDS = 7
@@ -86,8 +90,21 @@ def use_bfloat16(precision: str, device: torch.device) -> bool:
     return precision == "bf16" or (precision == "auto" and has_fast_bfloat16(device))
 
 
-def suggested_batch_size(device: torch.device) -> int:
-    """Batch size that fits into the free memory of a GPU."""
+def samples_together(device: torch.device, bfloat16: bool) -> int:
+    """By what a batch must be divisible, so that a sample is the same to the bit whatever is computed beside it.
+
+    A processor's kernels for bfloat16 give each thread whole samples where these come out even, and share a sample
+    among threads otherwise, which rounds otherwise: with whole samples, results hang neither on the batch nor on the
+    number of threads. In float32 only batches of one size are alike, which gains nothing over one at a time.
+    """
+    threads = torch.get_num_threads()
+    return threads if device.type == "cpu" and bfloat16 and threads <= MOST_TOGETHER else 1
+
+
+def suggested_batch_size(device: torch.device, together: int = 1) -> int:
+    """Batch size that fits into the free memory; `together` is what `samples_together` says."""
+    if device.type == "cpu":
+        return together if together == 1 else BATCHES_OF_THREADS * together
     if device.type != "cuda":
         return 1
     free, _ = torch.cuda.mem_get_info(device)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,7 +16,7 @@ from torch import Tensor
 
 from .attributes import GROUPS, PHASES, Attributes, balanced, drawn
 from .bundle import DEFAULT_MODEL, GENERATOR, Bundle, load_bundle
-from .devices import choose_device, is_out_of_memory, suggested_batch_size, use_bfloat16
+from .devices import choose_device, is_out_of_memory, samples_together, suggested_batch_size, use_bfloat16
 from .diffusion.sampling import case_noise, guided, sample
 from .errors import CardiacError
 from .networks.blocks import UNKNOWN
@@ -74,11 +75,11 @@ class Generator:
     Args:
         model: name or folder of a model.
         device: `auto`, `cuda`, `mps`, `cpu`.
-        precision: of the image network: `bf16`, `fp32`, or `auto` for bfloat16 where it is fast.
+        precision: `bf16`, `fp32`, or `auto` for bfloat16 where it is fast. Masks are made in float32 on a GPU always.
         steps: network calls for an image; by default what the model was published with. Masks keep their own default.
         guidance_scale: strength of the attributes that are asked for; 1 is none.
-        batch_size: images at a time on a GPU, by default what fits into its memory; a CPU, where a batch gains
-            nothing, makes one at a time. Cases do not depend on it.
+        batch_size: images at a time, by default what fits into the memory of a GPU, or two for each thread of a CPU
+            in bfloat16; in float32, where a batch gains nothing, a CPU makes one at a time. Cases do not depend on it.
         notify: told, in a sentence, of what changes on the way, such as a smaller batch.
         draw_attributes: whether attributes that are not asked for are drawn; see `attributes_of`.
         balance_groups: whether these are drawn with each diagnostic group as often as the others.
@@ -137,8 +138,14 @@ class Generator:
             )
         self.steps = int(steps or usual)
         self.guidance_scale = float(self.bundle.default("guidance_scale") if guidance_scale is None else guidance_scale)
-        # Kernels of a CPU round otherwise for other batch sizes, and a case must not depend on its neighbours.
-        self.batch_size = 1 if self.device.type == "cpu" else int(batch_size or suggested_batch_size(self.device))
+        self._together = samples_together(self.device, self.bfloat16)
+        self.largest_batch = int(batch_size or suggested_batch_size(self.device, self._together))
+        self.batch_size = self.largest_batch
+        if self.device.type == "cpu":
+            # Kernels of a CPU round otherwise for other batch sizes, and a case must not depend on its neighbours.
+            self.largest_batch = 1 if self._together == 1 else self._padded(self.largest_batch)
+            # The first case is there sooner so, and whoever waits for it sits before a CPU.
+            self.batch_size = self._together
 
     def generate(
         self,
@@ -203,20 +210,23 @@ class Generator:
 
         `attributes` are asked for; each case has others as `attributes_of` says.
 
-        They are made in float32 and in chunks of one fixed size, so that a mask is the same to the bit whatever
-        else is made beside it.
+        They are made in float32 and in chunks of one fixed size on a GPU, and on a CPU as `samples_together` says, so
+        that a mask is the same to the bit whatever else is made beside it.
         """
-        chunk = 1 if self.device.type == "cpu" else GPU_MASK_CHUNK
+        on_cpu = self.device.type == "cpu"
+        chunk = self.largest_batch if on_cpu else GPU_MASK_CHUNK
         result: list[LabelArray] = []
         shape = (CHANNELS, GRID_SIZE // 2, GRID_SIZE // 2)
         draws = list(zip(cases, streams or [MASK_STREAM] * len(cases), strict=True))
         for first in range(0, len(cases), chunk):
             part = draws[first : first + chunk]
-            padded = part + part[-1:] * (chunk - len(part))
+            padded = part + part[-1:] * ((self._padded(len(part)) if on_cpu else chunk) - len(part))
             noise = torch.stack([case_noise(seed, case, stream, shape) for case, stream in padded])
             own = [self.attributes_of(seed, case, attributes) for case, _ in padded]
             denoiser = self._guided(lambda x, s, a: self._masks(x, s, a), own, attributes)
-            made = sample(denoiser, self._to_device(noise), self._schedulers["mask_scheduler"], self.mask_steps, check)
+            scheduler = self._schedulers["mask_scheduler"]
+            with torch.autocast(self.device.type, torch.bfloat16, enabled=on_cpu and self.bfloat16):
+                made = sample(denoiser, self._to_device(noise), scheduler, self.mask_steps, check)
             outlines = made[: len(part)].cpu()
             if self.vary_shape_mm:
                 outlines = outlines + torch.stack([self._shift(seed, case, stream) for case, stream in part])
@@ -253,6 +263,7 @@ class Generator:
             part = slice(len(result), len(result) + self.batch_size)
             try:
                 result += self._images_of(masks[part], noise[part], attributes[part], check, asked)
+                self.batch_size = max(self.batch_size, min(2 * self.batch_size, self.largest_batch))
                 progress(len(result))
             except (RuntimeError, MemoryError) as error:
                 if not is_out_of_memory(error):
@@ -269,13 +280,19 @@ class Generator:
         check: Callable[[], None],
         asked: Attributes | None,
     ) -> list[GreyArray]:
+        count, more = len(masks), self._padded(len(masks)) - len(masks)
+        masks, noise, attributes = ([*items, *items[-1:] * more] for items in (masks, noise, attributes))
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bfloat16):
             classes = self._to_device(one_hot(torch.from_numpy(np.stack(masks))))
             modulation = self._images.modulation(classes)
             denoiser = self._guided(lambda x, s, a: self._images(x, s, a, modulation), attributes, asked)
             scheduler = self._schedulers["image_scheduler"]
             made = sample(denoiser, self._to_device(torch.stack(list(noise))), scheduler, self.steps, check)
-        return list(to_grey(made[:, 0].float().cpu()))
+        return list(to_grey(made[:count, 0].float().cpu()))
+
+    def _padded(self, count: int) -> int:
+        """The least batch for so many samples; see `samples_together`."""
+        return math.ceil(count / self._together) * self._together
 
     def _guided(
         self,
@@ -307,6 +324,7 @@ class Generator:
                 "out_of_memory",
             ) from error
         self.batch_size //= 2
+        self.largest_batch = self.batch_size
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
         self.notify(f"Memory of {self.device} ran out; going on with {self.batch_size} images at a time.")

@@ -469,7 +469,7 @@ def test_a_smaller_batch_stays_for_later_cases(tiny_model: Path, monkeypatch: py
     told: list[str] = []
     generator = Generator(str(tiny_model), "cpu", notify=told.append)
     tried = _scarce(2, monkeypatch)
-    generator.batch_size = 8
+    generator.batch_size = generator.largest_batch = 8
     cases: list[GeneratedCase] = list(generator.generate(12))
     assert [case.case for case in cases] == list(range(12))
     assert len(told) == 2

@@ -171,7 +171,8 @@ def test_what_is_drawn_again_shares_its_batch_with_what_is_new(
         sizes.append(len(masks))
         return draw(masks, *arguments)
 
-    monkeypatch.setattr(generator, "batch_size", 4)
+    for size in ("batch_size", "largest_batch"):
+        monkeypatch.setattr(generator, size, 4)
     monkeypatch.setattr(generator, "images", images)
     together = list(generate_filtered(generator, ByMask(), 12, seed=3))
     assert sum(case.draws for case in together) > 15
@@ -212,7 +213,8 @@ def test_not_too_many_cases_wait_for_one(generator: Generator, monkeypatch: pyte
         return [first] * len(given)
 
     first, other = on_grid(), on_grid(np.flipud)
-    monkeypatch.setattr(generator, "batch_size", 4)
+    for size in ("batch_size", "largest_batch"):
+        monkeypatch.setattr(generator, size, 4)
     monkeypatch.setattr(generator, "masks", masks)
     monkeypatch.setattr(generator, "images", images)
     made = generate_filtered(generator, First(cast(Segmenter, None)), 1000)

@@ -42,7 +42,7 @@ class SamplingJob(Job):
     )
     batch_size: int | None = option(None, "images at a time; what fits into memory", minimum=1, maximum=4096)
     device: str = option("auto", "auto, cuda, cuda:1, mps or cpu")
-    precision: str = option("auto", "of the image network: bfloat16 where it is fast", choices=("auto", "bf16", "fp32"))
+    precision: str = option("auto", "bfloat16 where it is fast", choices=("auto", "bf16", "fp32"))
     resume: bool = option(False, "go on with a data set that was interrupted")
     overwrite: bool = option(False, "replace an earlier data set in the folder")
 
@@ -169,7 +169,7 @@ class Generate(SamplingJob):
         context.progress(done, own)
         try:
             # Room for a batch, so that the next one begins while it is written.
-            with Beside(partial(self._write, writer, facts), tell, FEWEST_WAITING + generator.batch_size) as files:
+            with Beside(partial(self._write, writer, facts), tell, FEWEST_WAITING + generator.largest_batch) as files:
                 for made in self._cases(generator, judge, writer, check):
                     files.put(made)
                     redrawn += made.draws > 1
