@@ -193,6 +193,11 @@ class Generator:
         return drawn(self._table, asked, float(np.random.default_rng([seed, case, ATTRIBUTE_STREAM]).random()))
 
     @property
+    def bfloat16_masks(self) -> bool:
+        """Whether masks too are made in bfloat16: on a CPU, where they would else take most of the time."""
+        return self.bfloat16 and self.device.type == "cpu"
+
+    @property
     def spacing(self) -> tuple[float, float, float]:
         """Pixel size along columns and rows, and slice thickness, in mm."""
         return GRID_SPACING, GRID_SPACING, float(self.bundle.info["slice_thickness_mm"])
@@ -225,7 +230,7 @@ class Generator:
             own = [self.attributes_of(seed, case, attributes) for case, _ in padded]
             denoiser = self._guided(lambda x, s, a: self._masks(x, s, a), own, attributes)
             scheduler = self._schedulers["mask_scheduler"]
-            with torch.autocast(self.device.type, torch.bfloat16, enabled=on_cpu and self.bfloat16):
+            with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bfloat16_masks):
                 made = sample(denoiser, self._to_device(noise), scheduler, self.mask_steps, check)
             outlines = made[: len(part)].cpu()
             if self.vary_shape_mm:
@@ -281,7 +286,8 @@ class Generator:
         asked: Attributes | None,
     ) -> list[GreyArray]:
         count, more = len(masks), self._padded(len(masks)) - len(masks)
-        masks, noise, attributes = ([*items, *items[-1:] * more] for items in (masks, noise, attributes))
+        masks, noise = [*masks, *[masks[-1]] * more], [*noise, *[noise[-1]] * more]
+        attributes = [*attributes, *[attributes[-1]] * more]
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bfloat16):
             classes = self._to_device(one_hot(torch.from_numpy(np.stack(masks))))
             modulation = self._images.modulation(classes)
@@ -318,7 +324,8 @@ class Generator:
         return tensor.to(self.device, memory_format=torch.channels_last)
 
     def _halve_batch(self, error: BaseException) -> None:
-        if self.batch_size == 1:
+        # Fewer than `_together` are padded, and need no less.
+        if self.batch_size <= self._together:
             raise CardiacError(
                 f"Not even one image fits into the memory of {self.device}; close other programs or use --device cpu.",
                 "out_of_memory",

@@ -19,6 +19,7 @@ from cardiac_diffusion_aug.networks.blocks import (
     UNKNOWN,
     AttributeEmbedding,
     MaskModulation,
+    Modulation,
     SelfAttention,
     sinusoids,
     with_coordinates,
@@ -80,7 +81,7 @@ SIGMAS = torch.tensor([0.3, 0.8])
 ASKED = rows((0, 2, 0.4), NOTHING)
 
 
-def flow(network: ImageDenoiser, modulation: list[Tensor] | Tensor, x: Tensor, sigma: Tensor) -> Tensor:
+def flow(network: ImageDenoiser, modulation: list[Modulation] | Tensor, x: Tensor, sigma: Tensor) -> Tensor:
     """Velocity with what the mask contributes, given or recomputed from the mask."""
     made: Tensor = network(x, sigma, ASKED, modulation)
     return made
@@ -117,12 +118,14 @@ def test_each_normalization_has_its_modulation(images: ImageDenoiser) -> None:
     items = images.modulation(mask)
     assert len(items) == len(images.unet.modulated)
     for item, (level, channels) in zip(items, images.unet.modulated, strict=True):
-        assert item.shape == (2, 2 * channels, 16 >> level, 16 >> level)
+        assert [half.shape for half in item] == [(2, channels, 16 >> level, 16 >> level)] * 2
     with torch.inference_mode():
         before = images(noise(), SIGMAS, ASKED, items)
         for index in range(len(items)):
-            changed = [item + 0.3 if i == index else item for i, item in enumerate(items)]
-            assert not torch.equal(images(noise(), SIGMAS, ASKED, changed), before)
+            for more in ((0.3, 0.0), (0.0, 0.3)):
+                halves = items[index][0] + more[0], items[index][1] + more[1]
+                changed = [halves if i == index else item for i, item in enumerate(items)]
+                assert not torch.equal(images(noise(), SIGMAS, ASKED, changed), before)
 
 
 def test_a_pixel_of_the_mask_is_felt_where_it_is(images: ImageDenoiser) -> None:
@@ -130,7 +133,8 @@ def test_a_pixel_of_the_mask_is_felt_where_it_is(images: ImageDenoiser) -> None:
     other = mask.clone()
     other[:, :, 40, 21] = mask[:, :, 40, 21].roll(1, dims=1)
     with torch.no_grad():
-        change = (images.modulation(mask)[0] - images.modulation(other)[0]).abs().sum(1)[0].clone()
+        one, two = (torch.cat(images.modulation(m)[0], dim=1) for m in (mask, other))
+        change = (one - two).abs().sum(1)[0]
     # Two 3x3 convolutions see two patches to each side.
     assert change[20, 10] > 0
     change[18:23, 8:13] = 0

@@ -195,7 +195,9 @@ def test_figures_are_those_of_the_scores_on_disk(finished: Path, fraction: str) 
 
 def test_the_sentence_says_what_the_figures_say(finished: Path) -> None:
     found = found_in(finished)
-    for fraction, sentence in zip(FRACTIONS, found["sentences"], strict=True):
+    *sentences, reach = found["sentences"]
+    assert "one choice of patients" in reach
+    for fraction, sentence in zip(FRACTIONS, sentences, strict=True):
         gain = found["comparisons"][fraction]["both-traditional"]["dice"]["mean"]
         low, high = gain["interval"]
         assert sentence.startswith(f"With {fraction} patients, synthetic pairs ")
@@ -297,7 +299,8 @@ def test_a_study_that_is_stopped_says_what_is_not_run(phantoms: Path, finished: 
     assert not (folder / "study.json").exists()
     study(phantoms, folder, seeds="0", fractions="2", part="2/9", resume=True).run(Context())
     found = found_in(folder)
-    assert found["not_run"] == [f"2 patients, {arm} arm: seed 0" for arm in ("traditional", "synthetic", "both")]
+    cells = [f"2 patients, {arm} arm: seed 0" for arm in ("traditional", "synthetic", "both")]
+    assert found["not_run"] == [*cells, "2 patients, copying test"]
     assert found["sentences"][0].startswith("Nothing can be said yet")
     # Seeds may come later.
     study(phantoms, folder, fractions="2", resume=True).run(Context())

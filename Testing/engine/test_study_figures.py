@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -207,6 +208,18 @@ def test_gains_are_paired_by_patient_and_averaged_over_seeds() -> None:
     assert compared(first, {}) is None
 
 
+def test_what_one_arm_alone_has_a_dice_of_is_not_compared() -> None:
+    """The reference lacks the RV; a pixel that one network labels costs it nothing in one place and all in another."""
+    right, wrong = cell({"a_ED": 0.8, "b_ED": 0.8}), cell({"a_ED": 0.8, "b_ED": 0.8})
+    for one, dice in ((right, NAN), (wrong, 0.0)):
+        one.scores[:] = [replace(s, dice=dice) if (s.case, s.structure) == ("b_ED", "RV") else s for s in one.scores]
+    facts = compared({0: wrong}, {0: right})
+    assert facts is not None
+    assert facts["dice"]["RV"]["patients"] == 1
+    assert facts["dice"][MEAN]["mean"] == pytest.approx(0.0)
+    assert arm_figures([wrong])["dice"][MEAN]["mean"] < arm_figures([right])["dice"][MEAN]["mean"]
+
+
 def test_figures_of_an_arm() -> None:
     cells = [cell({"a_ED": 0.9, "b_ED": 0.7}), cell({"a_ED": 0.8, "b_ED": 0.0}, far=NAN)]
     figures = arm_figures(cells)
@@ -214,7 +227,7 @@ def test_figures_of_an_arm() -> None:
     assert figures["dice"][MEAN]["seeds"] == pytest.approx([0.8, 0.4])
     assert figures["hausdorff_95_mm"][MEAN] == {"mean": None, "interval": None, "patients": 0, "seeds": [1.0, None]}
     assert figures["worst_dice"]["mean"] == pytest.approx((0.7 + 0.0) / 2)
-    assert figures["not_found"] == {"count": 3, "of": 12}
+    assert figures["no_distance"] == {"count": 6, "of": 12}
     assert [(seed, s.case) for seed, s in worst_volumes(dict(enumerate(cells)), 5)] == [(1, "b_ED"), (1, "a_ED")]
 
 

@@ -614,7 +614,7 @@ def test_what_cannot_be_compiled_is_told(output: Path, monkeypatch: pytest.Monke
             raise TorchDynamoException("No working C++ compiler found\nand much more")
 
         network = nn.Module()
-        network.forward = call  # type: ignore[method-assign]
+        network.forward = call
         return network
 
     monkeypatch.setattr(torch, "compile", refuse)

@@ -14,6 +14,8 @@ from ..labels import LV, MYO
 from ..shapes import measure
 from ..slices import GRID_SPACING, LabelArray
 
+TOGETHER = 8
+"""Masks that are asked for at a time, so that progress is told now and then."""
 PAIRS = 40
 
 
@@ -93,11 +95,12 @@ def answers(
         check: called between steps; may raise to cancel.
         progress: called with the number of masks that were just made.
     """
-    rows = []
-    for case in range(pairs):
-        row = []
+    rows: list[tuple[float, ...]] = []
+    for first in range(0, pairs, TOGETHER):
+        cases = range(first, min(first + TOGETHER, pairs))
+        columns: list[list[float]] = []
         for asked in (question.more, question.less):
-            row.append(question.quantity(generator.masks(seed, [case], asked, check)[0]))
-            progress(1)
-        rows.append(row)
+            columns.append([question.quantity(mask) for mask in generator.masks(seed, cases, asked, check)])
+            progress(len(cases))
+        rows += zip(*columns, strict=True)
     return np.array(rows)

@@ -77,6 +77,8 @@ class SamplingJob(Job):
             "steps": generator.steps,
             "guidance_scale": generator.guidance_scale,
             "bfloat16": generator.bfloat16,
+            # Earlier versions made these masks in float32.
+            **({"masks_bfloat16": True} if generator.bfloat16_masks else {}),
         }
 
     def facts(self, generator: Generator) -> dict[str, Any]:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from ..evaluation.study.cohort import Cohort
     from ..evaluation.study.ledger import Ledger
     from ..evaluation.study.plan import Fraction, Unit
+    from ..evaluation.study.variants import Variant
 
 LAST, BEST = "last", "best"
 PLAN = "plan.json"
@@ -131,17 +132,26 @@ class Study(Job):
         generators = {} if self.generators is None else find_generators(self.generators, fractions)
         seeds = numbers(self.seeds, "--seeds", "0,1,2")
         units = study_units(
-            fractions, seeds, self.made_per_real, self.generators is None, self.filter, self.test_data is not None
+            fractions,
+            seeds,
+            self.made_per_real,
+            self.generators is None,
+            self.filter,
+            self.test_data is not None,
+            by_slices=self.image_steps is None,
         )
-        tried = self._variant_units(ledger, cohort, fractions, seeds, {unit.key for unit in units}, generators)
+        known = {unit.key for unit in units}
+        tried = self._variant_units(ledger, cohort, fractions, seeds, known, generators)
         every = [*units, *tried]
         own = of_part(every, self.part)
         if self.plan:
             return table(ledger, every)
-        self._begin(cohort)
+        asked = self._begin(cohort)
         require_same_generators(ledger, units, generators)
         failed = self._work(ledger, every, own, cohort, cases, generators, context)
-        outcome = self._results(ledger, units, tried, fractions, cohort, cases, failed)
+        earlier = [u for one in asked for u in self._units_asked(one, fractions, seeds, known, generators)]
+        shown = [*tried, *{u.key: u for u in earlier if u.key not in {unit.key for unit in tried}}.values()]
+        outcome = self._results(ledger, units, shown, fractions, cohort, cases, failed, too_large)
         return {**outcome, **table(ledger, every), **failed}
 
     def _variant_units(
@@ -160,18 +170,8 @@ class Study(Job):
         """
         from ..evaluation.study.models import require_variant_models
         from ..evaluation.study.plan import numbers
-        from ..evaluation.study.variant_plan import variant_units
-        from ..evaluation.study.variants import parse_variants
 
-        usual = {bundle.default("image_steps") for bundle in generators.values()} or {self.sampling_steps}
-        base = {
-            "ratio": self.made_per_real,
-            "mixing": self.mixing,
-            "share": self.synthetic_share,
-            "filter": self.filter,
-            "steps": usual.pop() if len(usual) == 1 else None,
-        }
-        variants = parse_variants(self.variants, base)
+        variants = self._parsed_variants(self.variants, generators)
         if not variants:
             return []
         counts = numbers(self.variant_fractions, "--variant-fractions", "4,8")
@@ -182,10 +182,47 @@ class Study(Job):
                 f"--variant-fractions and --variant-seeds must be among those of the study, {self.fractions} and "
                 f"{self.seeds}, which variants are compared with."
             )
-        further = self.test_data is not None
-        units = variant_units(tried, variants, own_seeds, self.made_per_real, further, known)
+        units = self._units_asked(self._asked, fractions, seeds, known, generators)
         require_variant_models(ledger, cohort, tried, variants, generators, units, self.quality_model)
         return units
+
+    @property
+    def _asked(self) -> dict[str, str]:
+        """The variants that are asked for, as the study's folder keeps them."""
+        return {name: getattr(self, name) for name in ("variants", "variant_fractions", "variant_seeds")}
+
+    def _units_asked(
+        self,
+        asked: dict[str, str],
+        fractions: Sequence[Fraction],
+        seeds: Sequence[int],
+        known: set[str],
+        generators: dict[int, Bundle],
+    ) -> list[Unit]:
+        """Units of variants that are or were asked for, of the fractions and seeds of this call."""
+        from ..evaluation.study.plan import numbers
+        from ..evaluation.study.variant_plan import variant_units
+
+        counts = numbers(asked["variant_fractions"], "--variant-fractions", "4,8")
+        own_seeds = [n for n in numbers(asked["variant_seeds"], "--variant-seeds", "0,1") if n in seeds]
+        variants = self._parsed_variants(asked["variants"], generators)
+        tried = [fraction for fraction in fractions if fraction.count in counts]
+        if not (variants and tried and own_seeds):
+            return []
+        return variant_units(tried, variants, own_seeds, self.made_per_real, self.test_data is not None, known)
+
+    def _parsed_variants(self, text: str, generators: dict[int, Bundle]) -> list[Variant]:
+        from ..evaluation.study.variants import parse_variants
+
+        usual = {bundle.default("image_steps") for bundle in generators.values()} or {self.sampling_steps}
+        base = {
+            "ratio": self.made_per_real,
+            "mixing": self.mixing,
+            "share": self.synthetic_share,
+            "filter": self.filter,
+            "steps": usual.pop() if len(usual) == 1 else None,
+        }
+        return parse_variants(text, base)
 
     def _require_sense(self) -> None:
         """Check what no option alone can tell.
@@ -266,22 +303,29 @@ class Study(Job):
             )
         return cohort
 
-    def _begin(self, cohort: Cohort) -> None:
+    def _begin(self, cohort: Cohort) -> list[dict[str, str]]:
+        """Note what the study is, and return all variants that were ever asked of it."""
         from ..disk import writing_to
         from ..evaluation.study.ledger import json_bytes, write_shared
 
         path = self.output / PLAN
         further = None if self.test_data is None else self.test_data.resolve().name
+        asked: list[dict[str, str]] = []
         if path.is_file():
-            further = further or json.loads(path.read_bytes())["test_data"]
+            begun = json.loads(path.read_bytes())
+            further, asked = further or begun["test_data"], begun.get("variants", [])
+        if self.variants and self._asked not in asked:
+            asked = [*asked, self._asked]
         content = {
             "format": FORMAT,
             "settings": self._settings(),
             "test_data": further,
+            "variants": asked,
             "patients": cohort.as_dict(),
         }
         with writing_to(self.output):
             write_shared(path, json_bytes(content))
+        return asked
 
     def _work(
         self,
@@ -306,7 +350,7 @@ class Study(Job):
                 if unit.key in own and unit.key not in failed and not ledger.is_done(unit):
                     if all(map(ledger.is_done, unit.needs)):
                         went_on |= self._one(steps, unit, ledger, failed, context)
-                elif unit.key in own:
+                elif unit.key in own and ledger.is_done(unit):
                     steps.tidy(unit)
         self._tell_missing(ledger, units, own, failed, context)
         return failed
@@ -358,6 +402,7 @@ class Study(Job):
         cohort: Cohort,
         cases: Sequence[Case],
         failed: dict[str, str],
+        too_large: Sequence[int],
     ) -> dict[str, Any]:
         from ..disk import writing_to
         from ..evaluation.study.ledger import json_bytes, write_shared
@@ -367,7 +412,8 @@ class Study(Job):
         found = summary(ledger, units, tried, fractions, cohort, self._settings(), failed)
         facts = {
             "Data": f"{self.data.resolve().name}: {len(cohort.pool)} patients train, {len(cohort.test)} test",
-            "Fractions": ", ".join(str(f.count) for f in fractions),
+            "Fractions": ", ".join(str(f.count) for f in fractions)
+            + "".join(f"; {count} are more than there are" for count in too_large),
             "Seeds": self.seeds,
             "U-Nets": (
                 f"{self.network}, {self.unet_steps} steps of {self.batch_size}, learning rate {self.learning_rate:g}"

@@ -12,6 +12,9 @@ from torch.nn import functional as F
 
 from ..attributes import GROUPS, PHASES
 
+Modulation = tuple[Tensor, Tensor]
+"""Scale and shift (N, C, H, W) of a spatially-adaptive normalization, for each pixel."""
+
 GROUP_NORM_GROUPS = 8
 SIGMA_SCALE = 1000.0
 UNKNOWN = -1.0
@@ -88,18 +91,18 @@ class ResidualBlock(nn.Module):
         self.skip = nn.Conv2d(inputs, outputs, 1) if inputs != outputs else nn.Identity()
         _zero(self.conv2)
 
-    def forward(self, x: Tensor, condition: Tensor, modulation: Iterator[Tensor] | None) -> Tensor:
+    def forward(self, x: Tensor, condition: Tensor, modulation: Iterator[Modulation] | None) -> Tensor:
         """(N, inputs, H, W) to (N, outputs, H, W); takes two items of `modulation` where spatial."""
         h = self.conv1(F.silu(self._modulate(self.norm1(x), modulation)))
         scale, shift = self.condition(condition)[:, :, None, None].chunk(2, dim=1)
         h = torch.addcmul(shift, self._modulate(self.norm2(h), modulation), 1 + scale)
         return self.skip(x) + self.conv2(F.silu(h))
 
-    def _modulate(self, h: Tensor, modulation: Iterator[Tensor] | None) -> Tensor:
+    def _modulate(self, h: Tensor, modulation: Iterator[Modulation] | None) -> Tensor:
         if not self.spatial:
             return h
         assert modulation is not None, "a spatial block needs its modulation"
-        scale, shift = next(modulation).chunk(2, dim=1)
+        scale, shift = next(modulation)
         return torch.addcmul(shift, h, scale)
 
 
@@ -175,7 +178,7 @@ class UNet(nn.Module):
         _zero(self.exit)
 
     def forward(
-        self, x: Tensor, sigma: Tensor, attributes: Tensor, modulation: Sequence[Tensor] | None = None
+        self, x: Tensor, sigma: Tensor, attributes: Tensor, modulation: Sequence[Modulation] | None = None
     ) -> Tensor:
         """(N, inputs, H, W) to (N, outputs, H, W); H and W are multiples of 2^(levels - 1).
 
@@ -183,7 +186,7 @@ class UNet(nn.Module):
             x: the sample.
             sigma: noise levels (N,) in 0..1.
             attributes: rows (N, 3) as `AttributeEmbedding` takes them.
-            modulation: for a spatial U-Net, one (N, 2 C, H, W) of scale and shift for each of `modulated`.
+            modulation: for a spatial U-Net, one for each of `modulated`.
         """
         condition = self.condition(sigma, attributes)
         items = None if modulation is None else iter(modulation)
@@ -241,10 +244,11 @@ class MaskModulation(nn.Module):
             nn.init.ones_(head.bias[:channels])  # type: ignore[index]
             nn.init.zeros_(head.bias[channels:])  # type: ignore[index]
 
-    def forward(self, mask: Tensor) -> list[Tensor]:
-        """Mask features (N, inputs, H, W) to one (N, 2 C, H / 2^level, W / 2^level) per normalization."""
+    def forward(self, mask: Tensor) -> list[Modulation]:
+        """Mask features (N, inputs, H, W) to scale and shift (N, C, H / 2^level, W / 2^level) per normalization."""
         features = []
         for encoder in self.encoders:
             features.append(encoder(mask))
             mask = F.avg_pool2d(mask, 2)
-        return [head(features[level]) for head, level in zip(self.heads, self.levels, strict=True)]
+        items = (head(features[level]) for head, level in zip(self.heads, self.levels, strict=True))
+        return [item.chunk(2, dim=1) for item in items]

@@ -38,8 +38,6 @@ BASELINE_BARS = {"LV": 0.92, "MYO": 0.87, "RV": 0.86}
 """What strong traditional augmentation must reach with all patients, or it is a straw man."""
 FAILURES = 4
 STRUCTURE_KEYS = [s.key for s in STRUCTURES]
-TWO = (BOTH, TRADITIONAL)
-"""The arms whose difference is the gain."""
 Facts = Mapping[str, Any]
 
 
@@ -111,12 +109,14 @@ def _sections(found: Facts, pictures: Sequence[Pairs]) -> list[Section]:
     further = found["further"]
     if further is not None:
         words = (
-            f"The same U-Nets on {further['data']}, {further['volumes']} volumes from which nothing was learned and by "
-            "which nothing was selected."
+            f"The same U-Nets on {further['data']}, {further['volumes']} volumes that the study neither learned from "
+            "nor selected by."
         )
         tables = [*_arm_tables(further, fractions), *_pair_tables(further, fractions)]
         sections.append(Section("further", "Further data", words, tables=tables))
-    words = "Looked at by eye, they tell more than a mean: the four worst volumes of an arm, at their worst slice."
+    words = (
+        "To be looked at by eye; they tell more than a mean: the four worst volumes of an arm, at their worst slice."
+    )
     sections.append(Section("failures", "Failures", words, sheets=pictures))
     rows = [[line] for line in found["not_run"]] + [[f"{k}: {v}"] for k, v in found["failed"].items()]
     left = [Table("Not run", ["What is missing"], rows)] if rows else []
@@ -130,7 +130,7 @@ def _gain_section(found: Facts, fractions: Sequence[str]) -> Section:
         whole = int(name) == found["patients"]["training"]
         facts = found["comparisons"][name].get(f"{BOTH}-{TRADITIONAL}")
         if facts is not None:
-            figures += _gain_figures(name, facts, found["arms"][name], whole)
+            figures += _gain_figures(name, facts, whole)
         alone = found["comparisons"][name].get(f"{SYNTHETIC}-{TRADITIONAL}")
         if alone is not None:
             bar = Bar(ALONE_BAR, True) if whole else None
@@ -167,7 +167,7 @@ def _gain_section(found: Facts, fractions: Sequence[str]) -> Section:
     return Section("gain", "What synthetic pairs add", words, figures, _curves(found, fractions))
 
 
-def _gain_figures(name: str, facts: Facts, arms: Facts, whole: bool) -> list[Figure]:
+def _gain_figures(name: str, facts: Facts, whole: bool) -> list[Figure]:
     gain = facts[DICE][MEAN]
     bar = Bar(GAIN_BAR, True) if int(name) <= FEW_PATIENTS else Bar(0.0, True) if whole else None
     p = "" if gain["p"] is None else f"p = {gain['p']:.3g} by the signed-rank test over {gain['patients']} patients; "
@@ -186,23 +186,21 @@ def _gain_figures(name: str, facts: Facts, arms: Facts, whole: bool) -> list[Fig
             )
         )
     hard = {
-        "worst": ("Dice of the worst tenth of the volumes", [arms[arm]["worst_dice"]["mean"] for arm in TWO]),
-        "small": (
-            f"Dice of small objects, below {SMALL_OBJECT_MM2:.0f} mm²",
-            [arms[arm]["small_dice"][MEAN]["mean"] for arm in TWO],
-        ),
+        "worst": ("Gain in the worst tenth of the volumes", facts["worst_dice"]),
+        "small": (f"Gain in small objects, below {SMALL_OBJECT_MM2:.0f} mm²", facts["small_dice"][MEAN]),
     }
-    for key, (text, (ours, beside)) in hard.items():
-        bar = Bar(beside, True) if beside is not None and int(name) <= FEW_PATIENTS else None
+    for key, (text, own) in hard.items():
+        bar = Bar(0.0, True) if int(name) <= FEW_PATIENTS else None
         figures.append(
             Figure(
                 f"{key}_{name}",
                 f"{text}, {name} patients",
-                ours,
+                own["mean"],
+                _pair(own),
                 None,
-                beside,
                 bar,
-                words="Beside: traditional augmentation alone.",
+                "points",
+                "Over traditional augmentation alone, of the seeds that both arms have.",
             )
         )
     return figures
@@ -248,8 +246,10 @@ def _column(rows: Sequence[Facts | None], key: str, end: int | None = None) -> l
 def _dice_section(found: Facts, fractions: Sequence[str]) -> Section:
     words = (
         "Means over the test patients and seeds, with 95 % intervals by bootstrap over the patients. The spread is the "
-        "standard deviation of the seeds' means. The 95 % Hausdorff distance leaves out patients in whom a structure "
-        "was not found at all in some volume; how often is told beside it."
+        "standard deviation of the seeds' means. The 95 % Hausdorff distance leaves out patients in some of whose "
+        "volumes a structure has no distance, since it was not found at all, or found where there is none; an arm for "
+        "which this happens more often looks better by it. How often, over volumes, structures and seeds, is told "
+        "beside it."
     )
     return Section("arms", "Every arm", words, tables=_arm_tables(found, fractions))
 
@@ -263,7 +263,7 @@ def _arm_tables(found: Facts, fractions: Sequence[str]) -> list[Table]:
             far = [[ARMS[arm], *_distance_cells(facts)] for arm, facts in arms.items()]
             head = ["Arm", "Seeds", *STRUCTURE_KEYS, "Mean", "Spread", f"Worst {WORST:.0%}", "Small objects"]
             tables.append(Table(f"{name} patients: Dice", head, overlap))
-            head = ["Arm", *STRUCTURE_KEYS, "Mean", "Structures not found"]
+            head = ["Arm", *STRUCTURE_KEYS, "Mean", "Without a distance"]
             tables.append(Table(f"{name} patients: 95 % Hausdorff distance in mm", head, far))
     return tables
 
@@ -275,14 +275,14 @@ def _dice_cells(facts: Facts) -> list[str]:
         ", ".join(map(str, facts["seeds"])),
         *(_text(dice[key], 3) for key in STRUCTURE_KEYS),
         _text(dice[MEAN], 3, interval=True),
-        f"{float(np.std(seeds)):.3f}" if seeds else "",
+        f"{float(np.std(seeds, ddof=1)):.3f}" if len(seeds) > 1 else "",
         _text(facts["worst_dice"], 3),
         _text(facts["small_dice"][MEAN], 3),
     ]
 
 
 def _distance_cells(facts: Facts) -> list[str]:
-    far, missed = facts[HAUSDORFF], facts["not_found"]
+    far, missed = facts[HAUSDORFF], facts["no_distance"]
     told = [_text(far[key], 1, interval=key == MEAN) for key in KEYS]
     return [*told, f"{missed['count']} of {missed['of']}"]
 

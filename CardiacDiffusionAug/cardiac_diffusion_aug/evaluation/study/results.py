@@ -15,7 +15,20 @@ from ...labels import STRUCTURES
 from ..scores import WORST, Score, read_scores, summarize
 from ..statistics import bootstrap_interval, signed_rank_p
 from .ledger import Ledger
-from .plan import ARMS, BOTH, PLAIN, SCORES, SYNTHETIC, TRADITIONAL, UNET, Fraction, Unit
+from .plan import (
+    ARMS,
+    BOTH,
+    COPYING,
+    FURTHER,
+    PLAIN,
+    QUALITY,
+    SCORES,
+    SYNTHETIC,
+    TRADITIONAL,
+    UNET,
+    Fraction,
+    Unit,
+)
 
 FloatArray = npt.NDArray[np.float64]
 Table = dict[str, dict[str, float]]
@@ -91,8 +104,8 @@ def arm_figures(cells: Sequence[Cell]) -> dict[str, Any]:
 
     Returns:
         `dice`, `hausdorff_95_mm` and `small_dice` by structure, each with mean over patients, interval, patients and
-        the mean of each seed; `worst_dice`, the mean of the worst tenth of the volumes; and how many structures of how
-        many were not found at all.
+        the mean of each seed; `worst_dice`, the mean of the worst tenth of the volumes; and `no_distance`, how many
+        structures of how many, over all volumes and seeds, either reference or prediction alone has.
     """
     figures: dict[str, Any] = {}
     for name in (DICE, HAUSDORFF, "small_dice"):
@@ -104,8 +117,8 @@ def arm_figures(cells: Sequence[Cell]) -> dict[str, Any]:
         }
     worst = [_worst(_volume_dice(cell.scores)) for cell in cells]
     figures["worst_dice"] = {"mean": _mean(worst), "seeds": worst}
-    missed = [[s.dice == 0 for s in cell.scores if np.isfinite(s.dice)] for cell in cells]
-    figures["not_found"] = {"count": int(sum(map(sum, missed))), "of": int(sum(map(len, missed)))}
+    missed = [[not np.isfinite(s.hausdorff_95_mm) for s in cell.scores if np.isfinite(s.dice)] for cell in cells]
+    figures["no_distance"] = {"count": int(sum(map(sum, missed))), "of": int(sum(map(len, missed)))}
     return figures
 
 
@@ -123,6 +136,7 @@ def compared(first: Mapping[int, Cell], second: Mapping[int, Cell]) -> dict[str,
     seeds = sorted(set(first) & set(second))
     if not seeds:
         return None
+    first, second = _comparable({seed: first[seed] for seed in seeds}, {seed: second[seed] for seed in seeds})
     result: dict[str, Any] = {"seeds": seeds}
     for name in (DICE, HAUSDORFF, "small_dice"):
         scale = 1.0 if name == HAUSDORFF else POINTS
@@ -139,6 +153,26 @@ def compared(first: Mapping[int, Cell], second: Mapping[int, Cell]) -> dict[str,
             result["ratio"] = means[0] / means[1] if means[0] is not None and means[1] else None
     result["worst_dice"] = _worst_difference([first[s] for s in seeds], [second[s] for s in seeds])
     return result
+
+
+def _comparable(*arms: Mapping[int, Cell]) -> list[dict[int, Cell]]:
+    """Arms with those structures of volumes alone that have a Dice in all cells.
+
+    One that the reference lacks has none where nothing is found, but 0 where a pixel is: it would count in one arm
+    alone.
+    """
+    cells = [cell for arm in arms for cell in arm.values()]
+
+    def known(scores: Sequence[Score]) -> set[tuple[str, str]]:
+        return {(s.case, s.structure) for s in scores if np.isfinite(s.dice)}
+
+    whole = set.intersection(*(known(cell.scores) for cell in cells))
+    small = set.intersection(*(known(cell.small) for cell in cells))
+
+    def kept(scores: Sequence[Score], which: set[tuple[str, str]]) -> list[Score]:
+        return [s for s in scores if (s.case, s.structure) in which]
+
+    return [{seed: Cell(kept(c.scores, whole), kept(c.small, small)) for seed, c in arm.items()} for arm in arms]
 
 
 def gain_sentence(fraction: str, facts: Mapping[str, Any], where: str = "") -> str:
@@ -185,17 +219,21 @@ def study_figures(
 
 
 def not_run(ledger: Ledger, units: Sequence[Unit]) -> list[str]:
-    """The cells that were not trained or scored yet, in words."""
+    """What was not trained, scored or measured yet, in words."""
     left: dict[tuple[str, str], list[int]] = {}
+    further = []
     for unit in units:
-        if unit.kind in (UNET, SCORES) and not ledger.is_done(unit):
+        if unit.kind in (FURTHER, COPYING, QUALITY) and not ledger.is_done(unit):
+            further.append(unit.name)
+        elif unit.kind in (UNET, SCORES) and not ledger.is_done(unit):
             change = "" if unit.variant is None else f", {unit.variant.text}"
             seeds = left.setdefault((f"{unit.fraction.name}{change}", unit.arm), [])
             seeds += [unit.seed] if unit.seed not in seeds else []
-    return [
+    cells = [
         f"{fraction}, {arm} arm: seed{'s' * (len(seeds) > 1)} {', '.join(map(str, sorted(seeds)))}"
         for (fraction, arm), seeds in left.items()
     ]
+    return [*cells, *further]
 
 
 def worst_volumes(cells: Mapping[int, Cell], count: int) -> list[tuple[int, Score]]:

@@ -71,7 +71,11 @@ def _sentences(found: Mapping[str, Any], further: Mapping[str, Any] | None, frac
             if facts is not None:
                 sentences.append(gain_sentence(fraction.name, facts, where))
     if not sentences:
-        sentences.append("Nothing can be said yet: no arm with synthetic pairs has its counterpart.")
+        return ["Nothing can be said yet: no arm with synthetic pairs has its counterpart."]
+    sentences.append(
+        "This is so for one choice of patients, one generator and one set of made slices at each number, and for "
+        "networks that are told where the heart is."
+    )
     return sentences
 
 
@@ -88,9 +92,10 @@ def _method(settings: Mapping[str, Any]) -> str:
         "counts."
     )
     return (
-        "For each number of patients, both generators and all U-Nets learned from these patients alone. They were "
-        "chosen once for all seeds, since generators are costly, and smaller choices lie within larger ones, so that "
-        "seeds vary weights and order, not patients. All U-Nets of a number of patients took the same steps, batch, "
+        "For each number of patients, both generators and all U-Nets learned from these patients alone, but for "
+        "variants that are called pretrained. The patients were chosen once for all seeds, since generators are "
+        "costly, and smaller choices lie within larger ones, so that seeds vary weights and order, not patients. All "
+        "U-Nets of a number of patients took the same steps, batch, "
         f"learning rate and selection. {selected} The test patients were never learned from, filtered by or selected "
         "by. The heart's place is given to all networks alike, from the reference; what they label around it, on the "
         "scan's own grid, is scored by volume."

@@ -22,9 +22,10 @@ def variant_sections(variants: Mapping[str, Facts]) -> list[Section]:
         "Each changes one thing of the arm with real and made slices. Differences of Dice in points, paired by patient "
         "and seed, with 95 % intervals by bootstrap over the patients: beside strong traditional augmentation, and "
         "beside the same arm as the study has it. Quality is reckoned as evaluate does, beside the test patients, from "
-        "whom nothing learns and by whom nothing is chosen. Its judge is a network that may have learned from training "
-        "patients outside the fraction: it judges only, and no arm sees it. What a generator gives when asked for "
-        "attributes is not measured here."
+        "whom no generator learns. Its judge is a network that may have learned from training patients outside the "
+        "fraction, and whose snapshot may have been chosen by test patients, as that of acdc-unet was: it judges only, "
+        "and no arm sees it. A pretrained generator learned from patients outside the fraction too. What a generator "
+        "gives when asked for attributes is not measured here."
     )
     tables = [_table(count, found) for count, found in variants.items()]
     tables += [_further(count, found) for count, found in variants.items() if any(r["further"] for r in found["rows"])]
@@ -52,13 +53,13 @@ def variant_sections(variants: Mapping[str, Facts]) -> list[Section]:
 
 
 def _table(count: str, found: Facts) -> Table:
-    head = ["Variant", "Made", "Over traditional", "Over the arm as it is", *map(_described, SHOWN)]
+    head = ["Variant", "Made", "Seeds", "Over traditional", "Over the arm as it is", *map(_described, SHOWN)]
     rows = []
     for row in found["rows"]:
         quality = row["quality"] or {}
         told = ["" if quality.get(key) is None else f"{quality[key]:.2f}" for key in SHOWN]
         gains = [_points(row["over_traditional"]), _points(row["over_both"])]
-        rows.append([row["words"], str(row["made"]), *gains, *told])
+        rows.append([row["words"], str(row["made"]), _seeds(row["over_traditional"]), *gains, *told])
     return Table(f"{count} patients", head, rows)
 
 
@@ -70,6 +71,10 @@ def _further(count: str, found: Facts) -> Table:
         if row["further"] is not None
     ]
     return Table(f"{count} patients, further data", head, rows)
+
+
+def _seeds(facts: Facts | None) -> str:
+    return "" if facts is None else ", ".join(map(str, facts["of_seeds"]))
 
 
 def _points(facts: Facts | None) -> str:

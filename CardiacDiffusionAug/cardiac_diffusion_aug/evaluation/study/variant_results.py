@@ -13,7 +13,7 @@ from .variants import Variant
 
 BASE = "as the study has it"
 SURE = 0.05
-"""Chance below which ranks of sets are taken to go together."""
+"""Chance below which ranks of sets are taken to go together, divided by how many measures are tried (Bonferroni)."""
 Cells = Mapping[int, Cell]
 """By seed."""
 
@@ -119,7 +119,7 @@ def _links(correlations: Mapping[str, Mapping[str, Any]]) -> str:
     unsure: list[str] = []
     for key, facts in correlations.items():
         ends = [-end if key in LESS_IS_BETTER else end for end in facts["interval"]]
-        sure = facts["p"] < SURE
+        sure = facts["p"] < SURE / len(correlations)
         (higher if sure and min(ends) > 0 else lower if sure and max(ends) < 0 else unsure).append(
             f"{MEASURES[key]} ({correlation_text(facts)})"
         )
@@ -142,6 +142,10 @@ def correlation_text(facts: Mapping[str, Any]) -> str:
 
 
 def _change(facts: Mapping[str, Any]) -> str:
-    low, high = facts["interval"] or (None, None)
-    span = "" if low is None else f" (95 % interval {low:+.1f} to {high:+.1f})"
-    return f"{facts['mean']:+.1f} points of Dice beside the same arm without the change{span}"
+    count = len(facts["of_seeds"])
+    told = f"{count} seed{'s' * (count != 1)}"
+    if facts["interval"] is not None:
+        low, high = facts["interval"]
+        holds = "" if low > 0 or high < 0 else ", which holds 0"
+        told = f"95 % interval {low:+.1f} to {high:+.1f}{holds}; {told}"
+    return f"{facts['mean']:+.1f} points of Dice beside the same arm without the change ({told})"
