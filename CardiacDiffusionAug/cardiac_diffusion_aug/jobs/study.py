@@ -33,6 +33,7 @@ SHAPING = (
     "half_resolution_steps",
     "unet_steps",
     "network",
+    "augmentation",
     "batch_size",
     "learning_rate",
     "made_per_real",
@@ -82,6 +83,12 @@ class Study(Job):
     unet_steps: int = option(4000, "of the training of each U-Net, the same in all arms", minimum=1, maximum=10**7)
     network: str = option(
         "standard", "of the U-Nets: standard, or light for a third of the time", choices=("standard", "light")
+    )
+    augmentation: str = option(
+        "centered",
+        "traditional augmentation of all arms but the plain one: centered, as networks that are told where the heart is "
+        "need it, or strong, as train-unet has it",
+        choices=("centered", "strong"),
     )
     batch_size: int = option(16, "samples a step, in all trainings", minimum=1, maximum=4096)
     learning_rate: float = option(1e-3, "of the U-Nets", minimum=1e-7, maximum=1)
@@ -416,7 +423,7 @@ class Study(Job):
             + "".join(f"; {count} are more than there are" for count in too_large),
             "Seeds": self.seeds,
             "U-Nets": (
-                f"{self.network}, {self.unet_steps} steps of {self.batch_size}, learning rate {self.learning_rate:g}"
+                f"{self.network}, {self.augmentation} augmentation, {self.unet_steps} steps of {self.batch_size}, learning rate {self.learning_rate:g}"
             ),
             "Made slices": f"{self.made_per_real:g} for each real one, {'filtered' if self.filter else 'not filtered'}",
             "Left out": ", ".join(cohort.left_out) or "nobody",

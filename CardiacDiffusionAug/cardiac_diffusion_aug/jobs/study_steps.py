@@ -285,8 +285,7 @@ class Steps:
             SYNTHETIC: {**made, "synthetic_share": 1.0},
             BOTH: {**made, "synthetic_share": share, "mixing": variant.mixing or self.study.mixing},
         }
-        # As they are scored: around a heart whose place is given.
-        augmentation = {"augmentation": "centered", **arm[unit.arm]}
+        augmentation = {"augmentation": self.study.augmentation, **arm[unit.arm]}
         return _done(
             TrainUnet(
                 **self._training(unit.fraction),
