@@ -86,8 +86,8 @@ class Study(Job):
     )
     augmentation: str = option(
         "centered",
-        "traditional augmentation of all arms but the plain one: centered, as networks that are told where the heart is "
-        "need it, or strong, as train-unet has it",
+        "traditional augmentation of all arms but the plain one: centered, for networks that are told where the heart "
+        "is, or strong, as train-unet has it",
         choices=("centered", "strong"),
     )
     batch_size: int = option(16, "samples a step, in all trainings", minimum=1, maximum=4096)
@@ -423,7 +423,8 @@ class Study(Job):
             + "".join(f"; {count} are more than there are" for count in too_large),
             "Seeds": self.seeds,
             "U-Nets": (
-                f"{self.network}, {self.augmentation} augmentation, {self.unet_steps} steps of {self.batch_size}, learning rate {self.learning_rate:g}"
+                f"{self.network}, {self.augmentation} augmentation, {self.unet_steps} steps of {self.batch_size}, "
+                f"learning rate {self.learning_rate:g}"
             ),
             "Made slices": f"{self.made_per_real:g} for each real one, {'filtered' if self.filter else 'not filtered'}",
             "Left out": ", ".join(cohort.left_out) or "nobody",
