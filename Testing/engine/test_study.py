@@ -156,7 +156,7 @@ def test_arms_differ_only_in_what_they_learn_from(finished: Path) -> None:
         recipes[arm] = training["recipe"]
         assert training["step"] == SMALL["unet_steps"]
         assert (training["synthetic"] is not None) == (arm in ("synthetic", "both"))
-        assert training["options"]["augmentation"] == ("none" if arm == "plain" else "centered")
+        assert training["options"]["augmentation"] == ("none" if arm == "plain" else "strong")
         assert differing >= {k for k, v in training["options"].items() if v != options_of(finished, "both").get(k)}
     assert recipes["plain"] == recipes["traditional"] == recipes["synthetic"] == recipes["both"]
 

@@ -85,10 +85,10 @@ class Study(Job):
         "standard", "of the U-Nets: standard, or light for a third of the time", choices=("standard", "light")
     )
     augmentation: str = option(
-        "centered",
-        "traditional augmentation of all arms but the plain one: centered, for networks that are told where the heart "
-        "is, or strong, as train-unet has it",
-        choices=("centered", "strong"),
+        "strong",
+        "traditional augmentation of all arms but the plain one: strong, as train-unet has it, or centered, without "
+        "windows beside the heart, which the scores do not ask for",
+        choices=("strong", "centered"),
     )
     batch_size: int = option(16, "samples a step, in all trainings", minimum=1, maximum=4096)
     learning_rate: float = option(1e-3, "of the U-Nets", minimum=1e-7, maximum=1)
