@@ -1,7 +1,9 @@
 """Only sound cases: masks that pass the anatomical criteria, and images in which a segmenter finds their masks again.
 
-What fails is drawn again from noise of its own, so that case k of a seed is still the same whatever else is made. It
-never goes on for ever: when none of many draws of a case passes, it ends in a sentence.
+What fails is drawn again from noise of its own, so that case k of a seed is still the same whatever else is made. When
+none of many draws of a case passes, its attributes are drawn anew, as far as they were not asked for: a model of few
+patients may know some of them badly, and one case must not end a run of thousands. It never goes on for ever: in the
+end there is a sentence.
 """
 
 from __future__ import annotations
@@ -23,7 +25,9 @@ from .segmentation import Segmenter
 from .slices import GRID_SPACING, LabelArray
 
 MOST_MASKS = 20
-"""Masks drawn for a case before it is given up."""
+"""Masks drawn for a case before other attributes are, or, where all were asked for, before it is given up."""
+ATTRIBUTE_TRIES = 5
+"""Attributes drawn for a case before it is given up."""
 IMAGE_TRIES = 2
 """Images drawn for a mask before another mask is."""
 STREAM_STRIDE = 4096
@@ -93,12 +97,17 @@ class _Draw:
 
     case: int
     variations: list[int]
+    may_have: list[Attributes]
     attempt: int = 0
     tries: int = 0
     draws: int = 0
     mask: LabelArray | None = None
     images: dict[int, tuple[GreyArray, dict[str, float]]] = field(default_factory=dict)
     rejected: list[str] = field(default_factory=list)
+
+    @property
+    def attributes(self) -> Attributes:
+        return self.may_have[self.attempt // MOST_MASKS]
 
     @property
     def missing(self) -> list[int]:
@@ -115,7 +124,7 @@ class _Draw:
         if not whole and self.tries < IMAGE_TRIES:
             return
         self.attempt, self.tries, self.mask, self.images = self.attempt + 1, 0, None, {}
-        if self.attempt >= MOST_MASKS:
+        if self.attempt >= MOST_MASKS * len(self.may_have):
             often = ", ".join(f"{reason} {n} times" for reason, n in Counter(self.rejected).most_common(3))
             raise CardiacError(
                 f"None of {self.attempt} draws of case {self.case} passed the checks ({often}); ask for other "
@@ -141,7 +150,7 @@ def generate_filtered(
     """
     # All images of a case: whether a mask is kept depends on each of them.
     coming = (
-        _Draw(case, list(range(variations)))
+        _Draw(case, list(range(variations)), _may_have(generator, seed, case, attributes))
         for case in range(count)
         if not all(skip(case, variation) for variation in range(variations))
     )
@@ -156,7 +165,13 @@ def generate_filtered(
         ready = [draw for draw in draws if draw.mask is not None and draw.missing]
         _draw_images(generator, judge, ready, seed, attributes, check)
         while draws and not draws[0].missing:
-            yield from _told(generator, draws.popleft(), seed, attributes, skip)
+            yield from _told(generator, draws.popleft(), seed, skip)
+
+
+def _may_have(generator: Generator, seed: int, case: int, asked: Attributes) -> list[Attributes]:
+    """Attributes of a case, and those it is tried with after these, each once."""
+    tries = (generator.attributes_of(seed, case, asked, again) for again in range(ATTRIBUTE_TRIES))
+    return list(dict.fromkeys(tries))
 
 
 def _room(draws: Sequence[_Draw], variations: int, batch_size: int) -> int:
@@ -168,7 +183,7 @@ def _room(draws: Sequence[_Draw], variations: int, batch_size: int) -> int:
 
 
 def _told(
-    generator: Generator, draw: _Draw, seed: int, attributes: Attributes, skip: Callable[[int, int], bool]
+    generator: Generator, draw: _Draw, seed: int, skip: Callable[[int, int], bool]
 ) -> Iterator[GeneratedCase]:
     """The cases of a draw that passed."""
     assert draw.mask is not None
@@ -178,7 +193,7 @@ def _told(
                 draw.case,
                 variation,
                 seed,
-                generator.attributes_of(seed, draw.case, attributes),
+                draw.attributes,
                 image,
                 draw.mask,
                 generator.spacing,
@@ -199,9 +214,8 @@ def _draw_masks(
     if not draws:
         return
     streams = [draw.stream(MASK_STREAM) for draw in draws]
-    for draw, mask in zip(
-        draws, generator.masks(seed, [draw.case for draw in draws], attributes, check, streams), strict=True
-    ):
+    cases, own = [draw.case for draw in draws], [draw.attributes for draw in draws]
+    for draw, mask in zip(draws, generator.masks(seed, cases, attributes, check, streams, own), strict=True):
         failed = judge.mask_failures(mask)
         if failed:
             draw.draws += 1
@@ -223,7 +237,7 @@ def _draw_images(
     wanted = [(draw, variation) for draw in draws for variation in draw.missing]
     masks = [draw.mask for draw, _ in wanted if draw.mask is not None]
     noise = [image_noise(seed, draw.case, draw.stream(FIRST_IMAGE_STREAM + v)) for draw, v in wanted]
-    own = [generator.attributes_of(seed, draw.case, attributes) for draw, _ in wanted]
+    own = [draw.attributes for draw, _ in wanted]
     images = generator.images(masks, noise, own, check, attributes)
     reasons: dict[int, list[str]] = {}
     for (draw, variation), mask, image, dice in zip(wanted, masks, images, judge.dice(images, masks), strict=True):

@@ -182,15 +182,17 @@ class Generator:
             for (case, variation), image, its in zip(batch, images, own, strict=True):
                 yield GeneratedCase(case, variation, seed, its, image, masks[case], self.spacing)
 
-    def attributes_of(self, seed: int, case: int, asked: Attributes) -> Attributes:
+    def attributes_of(self, seed: int, case: int, asked: Attributes, again: int = 0) -> Attributes:
         """Attributes of a case: those asked for, and the others drawn as they occur in the training data.
 
         So a set shows the patients of the training data in their shares, or each group as often as the others. With
         `draw_attributes` off, what is not asked for stays open, which is the unconditional model of Li et al. 2025.
+        `again` counts how often they are drawn anew, where no sound case came of those drawn before.
         """
         if not self.draw_attributes:
             return asked
-        return drawn(self._table, asked, float(np.random.default_rng([seed, case, ATTRIBUTE_STREAM]).random()))
+        stream = [seed, case, ATTRIBUTE_STREAM] + ([again] if again else [])
+        return drawn(self._table, asked, float(np.random.default_rng(stream).random()))
 
     @property
     def bfloat16_masks(self) -> bool:
@@ -210,10 +212,11 @@ class Generator:
         attributes: Attributes,
         check: Callable[[], None] = lambda: None,
         streams: Sequence[int] | None = None,
+        own: Sequence[Attributes] | None = None,
     ) -> list[LabelArray]:
         """Masks (128, 128) of cases, each from the first stream of its noise, or from those given.
 
-        `attributes` are asked for; each case has others as `attributes_of` says.
+        `attributes` are asked for; each case has its `own`, or others as `attributes_of` says.
 
         They are made in float32 and in chunks of one fixed size on a GPU, and on a CPU as `samples_together` says, so
         that a mask is the same to the bit whatever else is made beside it.
@@ -222,19 +225,20 @@ class Generator:
         chunk = self.largest_batch if on_cpu else GPU_MASK_CHUNK
         result: list[LabelArray] = []
         shape = (CHANNELS, GRID_SIZE // 2, GRID_SIZE // 2)
-        draws = list(zip(cases, streams or [MASK_STREAM] * len(cases), strict=True))
+        own = own or [self.attributes_of(seed, case, attributes) for case in cases]
+        draws = list(zip(cases, streams or [MASK_STREAM] * len(cases), own, strict=True))
         for first in range(0, len(cases), chunk):
             part = draws[first : first + chunk]
             padded = part + part[-1:] * ((self._padded(len(part)) if on_cpu else chunk) - len(part))
-            noise = torch.stack([case_noise(seed, case, stream, shape) for case, stream in padded])
-            own = [self.attributes_of(seed, case, attributes) for case, _ in padded]
-            denoiser = self._guided(lambda x, s, a: self._masks(x, s, a), own, attributes)
+            noise = torch.stack([case_noise(seed, case, stream, shape) for case, stream, _ in padded])
+            rows = [its for _, _, its in padded]
+            denoiser = self._guided(lambda x, s, a: self._masks(x, s, a), rows, attributes)
             scheduler = self._schedulers["mask_scheduler"]
             with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bfloat16_masks):
                 made = sample(denoiser, self._to_device(noise), scheduler, self.mask_steps, check)
             outlines = made[: len(part)].cpu()
             if self.vary_shape_mm:
-                outlines = outlines + torch.stack([self._shift(seed, case, stream) for case, stream in part])
+                outlines = outlines + torch.stack([self._shift(seed, case, stream) for case, stream, _ in part])
             result += list(masks_of(outlines))
         return result
 

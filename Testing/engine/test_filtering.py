@@ -9,9 +9,19 @@ from typing import Any, cast
 import numpy as np
 import pytest
 
+from cardiac_diffusion_aug import filtering
+from cardiac_diffusion_aug.attributes import Attributes
 from cardiac_diffusion_aug.errors import CardiacError
-from cardiac_diffusion_aug.filtering import IMAGE_TRIES, MOST_BATCHES, MOST_MASKS, Judge, generate_filtered, slice_dice
-from cardiac_diffusion_aug.generation import GeneratedCase, Generator, GreyArray
+from cardiac_diffusion_aug.filtering import (
+    ATTRIBUTE_TRIES,
+    IMAGE_TRIES,
+    MOST_BATCHES,
+    MOST_MASKS,
+    Judge,
+    generate_filtered,
+    slice_dice,
+)
+from cardiac_diffusion_aug.generation import MASK_STREAM, GeneratedCase, Generator, GreyArray
 from cardiac_diffusion_aug.labels import LV, MYO, RV
 from cardiac_diffusion_aug.segmentation import Segmenter
 from cardiac_diffusion_aug.slices import GRID_SIZE, LabelArray
@@ -109,6 +119,32 @@ def test_it_does_not_go_on_for_ever(generator: Generator) -> None:
         list(generate_filtered(generator, judge, 2))
     assert error.value.code == "too_few_pass"
     assert len(judge.masks) == MOST_MASKS
+
+
+def test_a_case_that_never_passes_is_tried_with_other_attributes(
+    generator: Generator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One case that the model cannot make must not end a run of thousands."""
+    table = [[0, 0, level / 100, 1] for level in range(100)]
+    monkeypatch.setattr(generator, "_table", table)
+    its = [generator.attributes_of(4, 0, Attributes(), again) for again in range(ATTRIBUTE_TRIES)]
+    assert len(set(its)) == ATTRIBUTE_TRIES
+    judge = Picky(bad_masks=range(MOST_MASKS + 3))
+    first, second = generate_filtered(generator, judge, 2, seed=4)
+    assert first.attributes == its[1]
+    assert first.draws == len(first.rejected) + 1 > MOST_MASKS
+    assert second.attributes == generator.attributes_of(4, 1, Attributes())
+    # The mask is that of the attributes told.
+    stream = filtering._Draw(0, [0], its, len(first.rejected)).stream(MASK_STREAM)
+    (mask,) = generator.masks(4, [0], Attributes(), streams=[stream], own=[its[1]])
+    assert (mask == first.mask).all()
+    # What was asked for stays, and with nothing left to draw it ends after the first.
+    every = Picky(bad_masks=range(10**4))
+    with pytest.raises(CardiacError, match=f"None of {MOST_MASKS} draws"):
+        next(generate_filtered(generator, every, 1, 4, Attributes("ES", "DCM", 0.5)))
+    every = Picky(bad_masks=range(10**4))
+    with pytest.raises(CardiacError, match=f"None of {MOST_MASKS * ATTRIBUTE_TRIES} draws of case 0"):
+        next(generate_filtered(generator, every, 1, 4))
 
 
 def test_a_redrawn_case_depends_on_seed_and_number_alone(generator: Generator) -> None:

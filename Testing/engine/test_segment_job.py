@@ -46,8 +46,11 @@ class Runner:
         self.said = self.told = ""
 
     def __call__(self, source: Path, *options: str | Path, code: int = 0) -> Path:
-        """Segment what is there, and return the folder of the results."""
-        defaults = ["--model", self.model, "--device", "cpu", "--output", self.output]
+        """Segment what is there, and return the folder of the results.
+
+        In float32 on every machine: so small a network is not sure enough to bear the rounding of bfloat16.
+        """
+        defaults = ["--model", self.model, "--device", "cpu", "--precision", "fp32", "--output", self.output]
         assert main([str(a) for a in ("segment", "--input", source, *defaults, *options)]) == code
         self.told, self.said = self._capsys.readouterr()
         return self.output
@@ -139,7 +142,8 @@ def test_a_folder_of_stacks(segment: Runner) -> None:
     assert set(rows) == {("anna_ED", "ED"), ("anna_ES", "ES"), ("anna_ED+anna_ES", "ED+ES"), ("berta", "")}
     volumes = [float(rows[scan, phase]["LV_ml"]) for scan, phase in (("anna_ED", "ED"), ("anna_ES", "ES"))]
     function = rows["anna_ED+anna_ES", "ED+ES"]
-    assert float(function["LV_EF_percent"]) == pytest.approx(100 * (1 - volumes[1] / volumes[0]), abs=0.2)
+    # The volumes, of some 20 ml, are told to 0.1 ml.
+    assert float(function["LV_EF_percent"]) == pytest.approx(100 * (1 - volumes[1] / volumes[0]), abs=0.5)
 
 
 def test_the_split_of_a_data_set(segment: Runner, tmp_path: Path) -> None:
