@@ -129,9 +129,7 @@ class Bundle:
             config = _read_json(folder / CONFIG_FILE)
             _require_plausible(config, network_class.__name__)
             weights = {name: tensor.float() for name, tensor in load_file(folder / WEIGHTS_FILE).items()}
-            # On "meta" nothing is allocated before the weights are known to fit.
-            with torch.device("meta"):
-                network = network_class.from_config(config)
+            network = _without_weights(network_class, config)
             network.load_state_dict(weights, assign=True)
             if not all(tensor.isfinite().all() for tensor in weights.values()):
                 raise ValueError("NaN or infinite weights")
@@ -167,6 +165,24 @@ class Bundle:
                 "bad_model",
             ) from error
         return scheduler
+
+
+def _without_weights(network_class: Any, config: dict[str, Any]) -> Any:
+    """A network on "meta", where nothing is allocated before the weights are known to fit."""
+    import torch
+    from torch.overrides import TorchFunctionMode
+
+    class NotFilled(TorchFunctionMode):
+        """Leaves out normal numbers: on "meta" alone these take torch's compiler, which is a second of imports."""
+
+        def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+            kwargs = kwargs or {}
+            if func.__name__.endswith("normal_"):
+                return args[0] if args else kwargs["tensor"]
+            return func(*args, **kwargs)
+
+    with torch.device("meta"), NotFilled():
+        return network_class.from_config(config)
 
 
 def _network_class(part: str) -> Any:

@@ -6,6 +6,7 @@ import functools
 import time
 
 import torch
+from torch import nn
 from torch.nn.functional import conv2d
 
 from .errors import CardiacError, shown
@@ -44,6 +45,12 @@ def choose_device(name: str = "auto") -> torch.device:
     if not present[kind]:
         raise CardiacError(f"The device {shown(name)} is not on this machine; use --device cpu.", "no_device")
     return torch.device(name)
+
+
+def on_device(network: nn.Module, device: torch.device) -> nn.Module:
+    """The network on a device, its weights laid out channels last."""
+    # Not by `to` of diffusers, which imports much that only quantized networks need.
+    return nn.Module.to(network, device, memory_format=torch.channels_last)  # type: ignore[call-overload]
 
 
 def has_fast_bfloat16(device: torch.device) -> bool:

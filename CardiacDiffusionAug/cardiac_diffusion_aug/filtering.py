@@ -182,9 +182,7 @@ def _room(draws: Sequence[_Draw], variations: int, batch_size: int) -> int:
     return max(0, min((batch_size - missing) // variations, MOST_BATCHES * batch_size // variations - len(draws)))
 
 
-def _told(
-    generator: Generator, draw: _Draw, seed: int, skip: Callable[[int, int], bool]
-) -> Iterator[GeneratedCase]:
+def _told(generator: Generator, draw: _Draw, seed: int, skip: Callable[[int, int], bool]) -> Iterator[GeneratedCase]:
     """The cases of a draw that passed."""
     assert draw.mask is not None
     for variation, (image, dice) in sorted(draw.images.items()):

@@ -16,7 +16,14 @@ from torch import Tensor
 
 from .attributes import GROUPS, PHASES, Attributes, balanced, drawn
 from .bundle import DEFAULT_MODEL, GENERATOR, Bundle, load_bundle
-from .devices import choose_device, is_out_of_memory, samples_together, suggested_batch_size, use_bfloat16
+from .devices import (
+    choose_device,
+    is_out_of_memory,
+    on_device,
+    samples_together,
+    suggested_batch_size,
+    use_bfloat16,
+)
 from .diffusion.sampling import case_noise, guided, sample
 from .errors import CardiacError
 from .networks.blocks import UNKNOWN
@@ -321,8 +328,7 @@ class Generator:
         )
 
     def _ready(self, part: str) -> Any:
-        network: Any = self.bundle.network(part)
-        return network.to(self.device, memory_format=torch.channels_last)
+        return on_device(self.bundle.network(part), self.device)
 
     def _to_device(self, tensor: Tensor) -> Tensor:
         return tensor.to(self.device, memory_format=torch.channels_last)

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from .anatomy import failures
 from .bundle import DEFAULT_SEGMENTER, SEGMENTER, Bundle, load_bundle
-from .devices import choose_device, is_out_of_memory, use_bfloat16
+from .devices import choose_device, is_out_of_memory, on_device, use_bfloat16
 from .errors import CardiacError
 from .labels import BACKGROUND, LV, NUM_CLASSES, STRUCTURES
 from .networks.image_denoiser import likeliest
@@ -88,9 +88,7 @@ class Segmenter:
         self.bundle = model if isinstance(model, Bundle) else load_bundle(model, SEGMENTER)
         self.device = choose_device(device)
         self.bfloat16 = use_bfloat16(precision, self.device)
-        self._network: Any = self.bundle.network("unet").to(  # type: ignore[call-overload]
-            self.device, memory_format=torch.channels_last
-        )
+        self._network: Any = on_device(self.bundle.network("unet"), self.device)
         self.confident = float(self.bundle.info.get("defaults", {}).get("certainty", CONFIDENT))
         self.batch_size = BATCH.get(self.device.type, GPU_BATCH)
 

@@ -98,6 +98,22 @@ def names_of(count: int) -> list[str]:
 # What is told without a model
 
 
+def test_the_first_case_does_not_wait_for_a_compiler(tiny_model: Path) -> None:
+    """Of all that is imported for a case, torch's compiler would take the longest, and nothing uses it."""
+    script = (
+        "import sys\n"
+        "from cardiac_diffusion_aug.generation import Generator\n"
+        "from cardiac_diffusion_aug.segmentation import Segmenter\n"
+        f"next(iter(Generator({str(tiny_model)!r}, 'cpu', 'fp32').generate(1)))\n"
+        "Segmenter(device='cpu')\n"
+        "assert 'torch._dynamo' not in sys.modules\n"
+        "import torch\n"
+        "assert torch.compile(lambda x: x + 1, backend='eager')(torch.ones(1)) == 2\n"
+    )
+    done = python("-c", script)
+    assert done.returncode == 0, done.stderr
+
+
 def test_help_loads_nothing_heavy() -> None:
     code = (
         "import sys\n"
