@@ -119,7 +119,6 @@ class Bundle:
         Raises:
             CardiacError: the weights do not fit the configuration, or are no numbers.
         """
-        import torch
         from safetensors import SafetensorError
         from safetensors.torch import load_file
 
