@@ -107,10 +107,15 @@ class Bundle:
         return tuple(self.info.get("fixed_calls", ()))
 
     def training_patients(self, part: str) -> list[str] | None:
-        """Patients whom a network of a generator learned from; None where the model does not say."""
+        """Patients whom a network of a generator learned from, those of the weights that it started from among them.
+
+        None where the model does not say.
+        """
         try:
-            return sorted(map(str, self.info["training"][part]["facts"]["split"]["train"]))
-        except (LookupError, TypeError):
+            facts = self.info["training"][part]["facts"]
+            start = facts.get("start", {"patients": []})["patients"]
+            return sorted({*map(str, facts["split"]["train"]), *map(str, start)})
+        except (LookupError, TypeError, AttributeError):
             return None
 
     def network(self, part: str) -> nn.Module:

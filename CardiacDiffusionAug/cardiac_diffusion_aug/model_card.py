@@ -118,8 +118,15 @@ def _network_text(part: str, network: nn.Module, training: Mapping[str, Any]) ->
     }
     options = " ".join(f"--{name.replace('_', '-')} {value}" for name, value in flags.items())
     rule = training["facts"]["split"]["rule"]
-    teacher = training["facts"].get("teacher")
+    start, teacher = (training["facts"].get(name) for name in ("start", "teacher"))
     loss, which = "Flow-matching loss", ""
+    if start is not None:
+        options += f" --start {start['name']}"
+        whom = "whom it does not name" if start["patients"] is None else _names(start["patients"])
+        which = (
+            f". It started from the weights of {start['name']} {start['version']} (SHA-256 {start['sha256']}), which "
+            f"learned from these patients: {whom}"
+        )
     if teacher is not None:
         options += f" --teacher {teacher['name']} --calls {teacher['calls']}"
         loss = f"It follows {teacher['name']} {teacher['version']} in {teacher['calls']} calls. Loss"

@@ -1,4 +1,4 @@
-"""Students that make their teacher's samples in few calls: on a flow that is known, and as jobs with tiny networks."""
+"""Trainings that build on a model: students that make its samples in few calls, and networks that start from it."""
 
 from __future__ import annotations
 
@@ -220,3 +220,51 @@ def test_the_validation_loss_of_a_student_is_a_number(student: Path) -> None:
     for name in TRAININGS:
         state = json.loads(next((student / name).glob("snapshot-*/state.json")).read_bytes())
         assert math.isfinite(state["history"][-1]["validation_loss"])
+
+
+# Starting from weights
+
+
+def test_a_training_starts_from_weights_and_says_so(phantoms: Path, tmp_path: Path) -> None:
+    start = teacher_of(tmp_path / "other", ["anna", "berta"])
+    for name, job in TRAININGS.items():
+        train(job, phantoms, tmp_path / name, start=str(start), learning_rate=1e-7, ema_decay=0)
+    build(tmp_path, "tuned")
+    bundle, other = (load_bundle(tmp_path / name, GENERATOR) for name in ("tuned", "other"))
+    for part in ("mask_denoiser", "image_denoiser"):
+        own, its = (model.network(part).state_dict() for model in (bundle, other))
+        for name, weights in its.items():
+            # Half precision in the file.
+            torch.testing.assert_close(own[name], weights, atol=1e-3, rtol=1e-3)
+        # So that no study takes it for a model of its own patients alone.
+        assert bundle.training_patients(part) == sorted(["anna", "berta", *TRAINED])
+    assert not bundle.fixed_calls
+    card = (tmp_path / "tuned" / CARD_FILE).read_text(encoding="utf-8")
+    for words in ("--start other", "started from the weights of other 1.0.0", other.sha256, "anna, berta"):
+        assert words in card
+    recipe = json.loads(next((tmp_path / "images").glob("snapshot-*/state.json")).read_bytes())["recipe"]
+    assert recipe["half_resolution_steps"] == 0
+
+
+def test_steps_from_weights_are_a_quarter(tmp_path: Path) -> None:
+    new, tuned = (TrainMasks(data=tmp_path, output=tmp_path, start=start).suited(800) for start in (None, "acdc-128"))
+    assert tuned["steps"] == pytest.approx(new["steps"] / 4, abs=1)
+    assert tuned["learning_rate"] < new["learning_rate"]
+
+
+def test_starts_that_do_not_fit_are_refused(student: Path, phantoms: Path, tmp_path: Path) -> None:
+    def refused(words: str, start: Path, **settings: Any) -> None:
+        with pytest.raises(CardiacError, match=words):
+            train(TrainMasks, phantoms, tmp_path / "snapshots", start=str(start), **settings)
+        assert not (tmp_path / "snapshots").exists()
+
+    refused("learned from patient004, who validates here", teacher_of(tmp_path / "wide", ["patient004"]))
+    mute = teacher_of(tmp_path / "mute", None)
+    refused("does not say whom it learned from; choose another --split, such as 'none'", mute)
+    refused("was itself taught by another .* as --start", student / "student")
+    refused("--start and --teacher are both given", mute, teacher=str(mute))
+    # With nobody to validate there is nothing to spoil; but what comes of it does not say whom it knows either.
+    train(TrainMasks, phantoms, tmp_path / "masks", start=str(mute), split="none")
+    train(TRAININGS["images"], phantoms, tmp_path / "images", start=str(mute), split="none")
+    build(tmp_path, "tuned")
+    assert load_bundle(tmp_path / "tuned", GENERATOR).training_patients("mask_denoiser") is None

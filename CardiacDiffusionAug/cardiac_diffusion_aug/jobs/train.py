@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar, cast
 
 from ..errors import CardiacError
-from .base import Context, Job, option, options
+from .base import Context, Job, flag, option, options
 
 if TYPE_CHECKING:
     from torch import nn
@@ -26,7 +26,10 @@ N = TypeVar("N")
 
 FROM_NOTHING = {"learning_rate": 5e-4, "ema_decay": 0.999}
 FOLLOWING = {"steps": 2000, "learning_rate": 2e-4, "ema_decay": 0.995}
+FROM_WEIGHTS = {"learning_rate": 2e-4, "ema_decay": 0.995}
 LEAST_STEPS, MOST_STEPS = 500, 10000
+SHARE_FROM_WEIGHTS = 0.25
+"""Of the steps of a training from nothing, for one that starts from weights."""
 HALF_RESOLUTION_SHARE = 0.6
 TOLD_STEPS, TOLD_SECONDS = 10, 0.5
 """Between two losses that are told."""
@@ -234,63 +237,94 @@ class GeneratorTraining(TrainingJob):
     steps: int = option(
         None,
         "optimizer steps; as many as the number of slices bears before the network learns them by heart, at most "
-        "10000; 2000 with --teacher",
+        "10000; a quarter of them with --start, and 2000 with --teacher",
         minimum=1,
         maximum=10**7,
     )
     learning_rate: float = option(
-        None, "of AdamW after warm-up; 0.0005, or 0.0002 with --teacher", minimum=1e-7, maximum=1
+        None, "of AdamW after warm-up; 0.0005, or 0.0002 with --start or --teacher", minimum=1e-7, maximum=1
     )
     ema_decay: float = option(
-        None, "of the moving average of the weights; 0.999, or 0.995 with --teacher", minimum=0, maximum=0.99999
+        None,
+        "of the moving average of the weights; 0.999, or 0.995 with --start or --teacher",
+        minimum=0,
+        maximum=0.99999,
     )
     drop_attributes: float = option(0.3, "chance that attributes are hidden", minimum=0, maximum=1)
+    start: str | None = option(
+        None, "model of other patients, whose weights the training starts from; their names go with the new one"
+    )
     teacher: str | None = option(None, "model of the same patients, whose samples are learned to be made in few calls")
     calls: int = option(4, "network calls for a sample, with --teacher", minimum=1, maximum=100)
 
     def suited(self, slices: int) -> dict[str, Any]:
-        """What suits a training from nothing on so many slices, or one that follows a teacher."""
+        """What suits a training from nothing or from weights on so many slices, or one that follows a teacher."""
         if self.teacher is not None:
             return FOLLOWING
         borne = round(self.PASSES * slices / self.batch_size)
-        return {**FROM_NOTHING, "steps": min(max(borne, LEAST_STEPS), MOST_STEPS)}
+        steps = min(max(borne, LEAST_STEPS), MOST_STEPS)
+        if self.start is not None:
+            return {**FROM_WEIGHTS, "steps": round(SHARE_FROM_WEIGHTS * steps)}
+        return {**FROM_NOTHING, "steps": steps}
 
     def packs(self, context: Context) -> tuple[SlicePack, SlicePack, dict[str, Any]]:
-        """Slices that train and that validate, and where they come from; the teacher too."""
+        """Slices that train and that validate, and where they come from; the model that it builds on too."""
+        if self.start is not None and self.teacher is not None:
+            raise CardiacError(
+                "--start and --teacher are both given, but whoever follows a teacher starts from its weights; leave "
+                "one out."
+            )
         training, validation, facts = super().packs(context)
-        teacher = self._teacher()
+        start, teacher = self._generator("start"), self._generator("teacher")
         if teacher is not None:
             self._require_within(teacher, facts["split"]["train"])
-            named = {"name": teacher.name, "version": teacher.version, "sha256": teacher.sha256}
-            facts["teacher"] = {**named, "calls": self.calls}
+            facts["teacher"] = {**_named(teacher), "calls": self.calls}
+        if start is not None:
+            patients = start.training_patients(self.PART)
+            self._require_apart(start, patients, facts["split"]["validation"])
+            facts["start"] = {**_named(start), "patients": patients}
         return training, validation, facts
 
     def learned(self, network: Callable[[], N], step_mean: float, flow: Objective) -> tuple[N, Objective]:
-        """A network, and what it learns: a new one the flow, or the teacher's to follow the teacher."""
+        """A network, and what it learns: the flow, new or from weights, or, as its teacher, to follow the teacher."""
         import torch
 
         from ..training.objectives import FewCalls
 
-        teacher = self._teacher()
+        start, teacher = self._generator("start"), self._generator("teacher")
         torch.manual_seed(self.seed)
-        if teacher is None:
-            return network(), flow
-        student = cast("N", teacher.network(self.PART).train())
-        return student, FewCalls(teacher.network(self.PART), self.calls, step_mean)
+        if teacher is not None:
+            student = cast("N", teacher.network(self.PART).train())
+            return student, FewCalls(teacher.network(self.PART), self.calls, step_mean)
+        return network() if start is None else cast("N", start.network(self.PART).train()), flow
 
-    def _teacher(self) -> Bundle | None:
+    def _generator(self, asked: str) -> Bundle | None:
+        """The model that an option names."""
         from ..bundle import GENERATOR, load_bundle
 
-        if self.teacher is None:
+        name = getattr(self, asked)
+        if name is None:
             return None
-        bundle = load_bundle(self.teacher, GENERATOR)
+        bundle = load_bundle(name, GENERATOR)
         if bundle.fixed_calls:
             raise CardiacError(
                 f"The model {bundle.name} was itself taught by another to make its samples in few calls; give that "
-                "other one as --teacher.",
+                f"other one as {flag(asked)}.",
                 "bad_model",
             )
         return bundle
+
+    def _require_apart(self, start: Bundle, seen: Sequence[str] | None, validation: Sequence[str]) -> None:
+        known = sorted(set(seen or ()) & set(validation))
+        if known or (seen is None and validation):
+            why = (
+                "does not say whom it learned from" if seen is None else f"learned from {known[0]}, who validates here"
+            )
+            raise CardiacError(
+                f"The model {start.name}, given as --start, {why}; choose another --split, such as 'none', or another "
+                "model.",
+                "bad_model",
+            )
 
     def _require_within(self, teacher: Bundle, patients: Sequence[str]) -> None:
         seen = teacher.training_patients(self.PART)
@@ -303,6 +337,10 @@ class GeneratorTraining(TrainingJob):
                 "holds for what it teaches.",
                 "bad_model",
             )
+
+
+def _named(bundle: Bundle) -> dict[str, Any]:
+    return {"name": bundle.name, "version": bundle.version, "sha256": bundle.sha256}
 
 
 @dataclass(kw_only=True)
@@ -334,7 +372,7 @@ class TrainImages(GeneratorTraining):
 
     half_resolution_steps: int = option(
         None,
-        "first steps, at half the resolution for a quarter of the cost; 0.6 of them, or none with --teacher",
+        "first steps, at half the resolution for a quarter of the cost; 0.6 of them, or none with --start or --teacher",
         minimum=0,
         maximum=10**7,
     )
@@ -342,7 +380,7 @@ class TrainImages(GeneratorTraining):
     def suited(self, slices: int) -> dict[str, Any]:
         """As for both, and how long to stay at half the resolution."""
         suited = super().suited(slices)
-        share = HALF_RESOLUTION_SHARE if self.teacher is None else 0.0
+        share = HALF_RESOLUTION_SHARE if self.start is None and self.teacher is None else 0.0
         return {**suited, "half_resolution_steps": round(share * (self.steps or suited["steps"]))}
 
     def recipe(self) -> Recipe:
