@@ -234,13 +234,14 @@ def copying(train: Slices, validation: Slices, synthetic: Slices) -> Copying:
         if slices.with_heart().size == 0:
             raise CardiacError(f"The {name} set has no slice with a heart; give it slices with labelled masks.")
     kept, real = train.with_heart(), validation.with_heart()
-    repeated = nearest(validation.images[real], train.images[kept], "image")[0] < SAME_RECORDING
+    images = _nearest_of_both(validation.images[real], synthetic.images, train.images[kept], "image")
+    masks = _nearest_of_both(validation.masks[real], synthetic.masks, train.masks[kept], "mask")
+    repeated = images[0][: len(real)] < SAME_RECORDING
     if repeated.all():
         raise CardiacError("The training set holds all validation slices too; validate with patients of its own.")
-    unseen = real[~repeated]
     return Copying(
-        masks=_nearness(train.masks, kept, validation.masks[unseen], synthetic.masks, "mask"),
-        images=_nearness(train.images, kept, validation.images[unseen], synthetic.images, "image"),
+        masks=_nearness(*masks, kept, repeated),
+        images=_nearness(*images, kept, repeated),
         equal_masks=equal_masks(synthetic.masks, train.masks),
         repeated=real[repeated],
     )
@@ -282,24 +283,25 @@ def aligned(masks: LabelArray) -> LabelArray:
     return result
 
 
-def _nearness(
-    train: Pixels,
-    kept: IndexArray,
-    validation: Pixels,
-    synthetic: Pixels,
-    kind: Kind,
-) -> Nearness:
-    references = train[kept]
-    expected, _ = nearest(validation, references, kind)
-    distances, index = nearest(synthetic, references, kind)
+def _nearest_of_both(
+    validation: Pixels, synthetic: Pixels, references: Pixels, kind: Kind
+) -> tuple[FloatArray, IndexArray]:
+    """The nearest reference of validation slices, then of synthetic ones; each search prepares all references anew."""
+    _check_shapes(validation, synthetic)
+    return nearest(np.concatenate([validation, synthetic]), references, kind)
+
+
+def _nearness(distances: FloatArray, index: IndexArray, kept: IndexArray, repeated: npt.NDArray[np.bool_]) -> Nearness:
+    """What distances and indices of validation slices, which those `repeated` leave, and then synthetic ones say."""
+    expected, made = distances[: len(repeated)][~repeated], distances[len(repeated) :]
     threshold = float(np.percentile(expected, NEAR_PERCENTILE))
-    first = np.argsort(distances, kind="stable")[:NEAREST_PAIRS]
+    first = np.argsort(made, kind="stable")[:NEAREST_PAIRS]
     return Nearness(
-        synthetic=distances,
+        synthetic=made,
         validation=expected,
         threshold=threshold,
-        share=float((distances < threshold).mean()),
-        nearest=np.stack([first, kept[index[first]]], 1),
+        share=float((made < threshold).mean()),
+        nearest=np.stack([first, kept[index[len(repeated) :][first]]], 1),
     )
 
 

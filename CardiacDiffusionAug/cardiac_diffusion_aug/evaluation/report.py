@@ -404,5 +404,5 @@ def _img(png: bytes, text: str, scale: float = 1.0) -> str:
 
 def _png(array: npt.NDArray[np.uint8]) -> bytes:
     stream = io.BytesIO()
-    Image.fromarray(array).save(stream, format="PNG", optimize=True)
+    Image.fromarray(array).save(stream, format="PNG")
     return stream.getvalue()
