@@ -226,7 +226,8 @@ def test_the_validation_loss_of_a_student_is_a_number(student: Path) -> None:
 
 
 def test_a_training_starts_from_weights_and_says_so(phantoms: Path, tmp_path: Path) -> None:
-    start = teacher_of(tmp_path / "other", ["anna", "berta"])
+    # A model that was taught to make its samples in few calls is as good a start, and what starts from it is not.
+    start = teacher_of(tmp_path / "other", ["anna", "berta"], fixed_calls=["image_steps"])
     for name, job in TRAININGS.items():
         train(job, phantoms, tmp_path / name, start=str(start), learning_rate=1e-7, ema_decay=0)
     build(tmp_path, "tuned")
@@ -252,7 +253,7 @@ def test_steps_from_weights_are_a_quarter(tmp_path: Path) -> None:
     assert tuned["learning_rate"] < new["learning_rate"]
 
 
-def test_starts_that_do_not_fit_are_refused(student: Path, phantoms: Path, tmp_path: Path) -> None:
+def test_starts_that_do_not_fit_are_refused(phantoms: Path, tmp_path: Path) -> None:
     def refused(words: str, start: Path, **settings: Any) -> None:
         with pytest.raises(CardiacError, match=words):
             train(TrainMasks, phantoms, tmp_path / "snapshots", start=str(start), **settings)
@@ -261,7 +262,6 @@ def test_starts_that_do_not_fit_are_refused(student: Path, phantoms: Path, tmp_p
     refused("learned from patient004, who validates here", teacher_of(tmp_path / "wide", ["patient004"]))
     mute = teacher_of(tmp_path / "mute", None)
     refused("does not say whom it learned from; choose another --split, such as 'none'", mute)
-    refused("was itself taught by another .* as --start", student / "student")
     refused("--start and --teacher are both given", mute, teacher=str(mute))
     # With nobody to validate there is nothing to spoil; but what comes of it does not say whom it knows either.
     train(TrainMasks, phantoms, tmp_path / "masks", start=str(mute), split="none")

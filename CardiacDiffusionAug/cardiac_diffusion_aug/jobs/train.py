@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar, cast
 
 from ..errors import CardiacError
-from .base import Context, Job, flag, option, options
+from .base import Context, Job, option, options
 
 if TYPE_CHECKING:
     from torch import nn
@@ -275,7 +275,7 @@ class GeneratorTraining(TrainingJob):
                 "one out."
             )
         training, validation, facts = super().packs(context)
-        start, teacher = self._generator("start"), self._generator("teacher")
+        start, teacher = self._start(), self._teacher()
         if teacher is not None:
             self._require_within(teacher, facts["split"]["train"])
             facts["teacher"] = {**_named(teacher), "calls": self.calls}
@@ -291,25 +291,28 @@ class GeneratorTraining(TrainingJob):
 
         from ..training.objectives import FewCalls
 
-        start, teacher = self._generator("start"), self._generator("teacher")
+        start, teacher = self._start(), self._teacher()
         torch.manual_seed(self.seed)
         if teacher is not None:
             student = cast("N", teacher.network(self.PART).train())
             return student, FewCalls(teacher.network(self.PART), self.calls, step_mean)
         return network() if start is None else cast("N", start.network(self.PART).train()), flow
 
-    def _generator(self, asked: str) -> Bundle | None:
-        """The model that an option names."""
+    def _start(self) -> Bundle | None:
         from ..bundle import GENERATOR, load_bundle
 
-        name = getattr(self, asked)
-        if name is None:
+        return None if self.start is None else load_bundle(self.start, GENERATOR)
+
+    def _teacher(self) -> Bundle | None:
+        from ..bundle import GENERATOR, load_bundle
+
+        if self.teacher is None:
             return None
-        bundle = load_bundle(name, GENERATOR)
+        bundle = load_bundle(self.teacher, GENERATOR)
         if bundle.fixed_calls:
             raise CardiacError(
                 f"The model {bundle.name} was itself taught by another to make its samples in few calls; give that "
-                f"other one as {flag(asked)}.",
+                "other one as --teacher.",
                 "bad_model",
             )
         return bundle
