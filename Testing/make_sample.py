@@ -31,7 +31,7 @@ def main() -> None:
     labels = np.concatenate([np.stack(generator.masks(seed, [0], one)) for one in wanted])
     mask = sitk.GetImageFromArray(labels)
     mask.SetSpacing((generator.spacing[0], generator.spacing[1], GAP_MM))
-    image = synthesize_stack(generator, mask, seed, attributes=Attributes("ED", "NOR"))
+    (image,) = synthesize_stack(generator, mask, seed, attributes=Attributes("ED", "NOR"))
     folder = MODULE / "Resources" / "SampleData"
     folder.mkdir(exist_ok=True)
     sitk.WriteImage(image, str(folder / f"{NAME}.nrrd"), useCompression=True)

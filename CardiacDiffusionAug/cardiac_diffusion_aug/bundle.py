@@ -107,14 +107,14 @@ class Bundle:
         return tuple(self.info.get("fixed_calls", ()))
 
     def training_patients(self, part: str) -> list[str] | None:
-        """Patients whom a network of a generator learned from, those of the weights that it started from among them.
+        """Patients whom a network of a generator learned from, those of the models that it builds on among them.
 
         None where the model does not say.
         """
         try:
             facts = self.info["training"][part]["facts"]
-            start = facts.get("start", {"patients": []})["patients"]
-            return sorted({*map(str, facts["split"]["train"]), *map(str, start)})
+            others = [facts[name]["patients"] for name in ("start", "teacher") if name in facts]
+            return sorted({str(patient) for patients in (facts["split"]["train"], *others) for patient in patients})
         except (LookupError, TypeError, AttributeError):
             return None
 

@@ -9,6 +9,11 @@ from typing import Any
 from torch import nn
 
 TRAINED_BY = {"mask_denoiser": "train-masks", "image_denoiser": "train-images"}
+AUGMENTATIONS = {
+    "strong": "strong traditional augmentation",
+    "centered": "strong traditional augmentation of windows around the heart, whose place it must be told",
+    "none": "no augmentation",
+}
 UNLISTED = ("weight_decay", "gradient_clip", "keep_best")
 """Of a recipe, what no option sets."""
 
@@ -96,9 +101,10 @@ def segmenter_card(info: Mapping[str, Any], network: nn.Module) -> str:
         f"- {len(split['validation'])} validation patients: {_names(split['validation'])}",
         "## Network and recipe",
         f"{count:.1f} M parameters; the snapshot of the best validation Dice, at step {training['step']} of "
-        f"{recipe['steps']} steps of {recipe['batch_size']} windows; Dice and cross-entropy loss; strong traditional "
-        f"augmentation. Mean Dice of the three structures over volumes of validation patients, around the heart on the "
-        f"model's grid: {dice}. Made by\n\n    cardiac-diffusion-aug train-unet --data ACDC --output FOLDER {options}",
+        f"{recipe['steps']} steps of {recipe['batch_size']} windows; Dice and cross-entropy loss; "
+        f"{AUGMENTATIONS[training['options'].get('augmentation', 'strong')]}. Mean Dice of the three structures over "
+        f"volumes of validation patients, around the heart on the model's grid: {dice}. Made by\n\n"
+        f"    cardiac-diffusion-aug train-unet --data ACDC --output FOLDER {options}",
         *([training["note"]] if training["note"] else []),
         "## Limits",
         "One centre, one vendor, adults. Slices beyond the base and other views are what it was not taught. A scan "
@@ -122,21 +128,28 @@ def _network_text(part: str, network: nn.Module, training: Mapping[str, Any]) ->
     loss, which = "Flow-matching loss", ""
     if start is not None:
         options += f" --start {start['name']}"
-        whom = "whom it does not name" if start["patients"] is None else _names(start["patients"])
         which = (
-            f". It started from the weights of {start['name']} {start['version']} (SHA-256 {start['sha256']}), which "
-            f"learned from these patients: {whom}"
+            f". It started from the weights of {start['name']} {start['version']} (SHA-256 {start['sha256']})"
+            f"{_others(start, training)}"
         )
     if teacher is not None:
         options += f" --teacher {teacher['name']} --calls {teacher['calls']}"
         loss = f"It follows {teacher['name']} {teacher['version']} in {teacher['calls']} calls. Loss"
-        which = f" (SHA-256 of the teacher {teacher['sha256']})"
+        which = f" (SHA-256 of the teacher {teacher['sha256']}{_others(teacher, training)})"
     return (
         f"**{part}**: {count:.1f} M parameters, {training['step']} steps of {recipe['batch_size']} samples from "
         f"{training['facts']['slices']} slices. {loss} at the end {last['loss']:.4f}, on validation "
         f"patients {last['validation_loss']:.4f}{which}. Made by\n\n"
         f"    cardiac-diffusion-aug {TRAINED_BY[part]} --data ACDC --output FOLDER --split '{rule}' {options}"
     )
+
+
+def _others(model: Mapping[str, Any], training: Mapping[str, Any]) -> str:
+    """Whom a model that this one builds on learned from beside the training patients."""
+    if model["patients"] is None:
+        return ", which does not say whom it learned from"
+    others = sorted(set(model["patients"]) - set(training["facts"]["split"]["train"]))
+    return f", which learned from these patients too: {', '.join(others)}" if others else ""
 
 
 def _names(patients: list[str]) -> str:

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
 import SimpleITK as sitk
 
 from .attributes import Attributes
-from .diffusion.sampling import case_noise
 from .errors import CardiacError
-from .generation import FIRST_IMAGE_STREAM, Generator
+from .generation import FIRST_IMAGE_STREAM, Generator, GreyArray, image_noise
 from .labels import LabelOrder, remap
 from .slices import (
     GRID_SIZE,
@@ -55,32 +54,38 @@ def synthesize_stack(
     mask: sitk.Image,
     seed: int = 0,
     case: int = 0,
-    variation: int = 0,
+    variations: Sequence[int] = (0,),
     attributes: Attributes = Attributes(),  # noqa: B008 - immutable
     check: Callable[[], None] = lambda: None,
     progress: Callable[[int], None] = lambda slices: None,
-) -> sitk.Image:
-    """An image for a mask.
+) -> list[sitk.Image]:
+    """Images for a mask.
 
-    All slices start from the same noise, so that the chest looks alike from slice to slice. What lies beyond the
-    model's 192 mm around the heart is black.
+    All slices of an image start from the same noise, so that the chest looks alike from slice to slice. What lies
+    beyond the model's 192 mm around the heart is black.
 
     Args:
         generator: the model.
         mask: stack of the labels used here, from `read_mask`.
-        seed, case, variation: which image of the many that fit.
+        seed, case, variations: which images of the many that fit.
         attributes: asked of every slice.
         check: called between steps; may raise to cancel.
         progress: told how many slices are made.
 
     Returns:
-        uint8 stack with the geometry of `mask`.
+        uint8 stacks with the geometry of `mask`, one for each variation.
     """
     grid = grid_around(mask, heart_center(sitk.GetArrayViewFromImage(mask)))
     slices = list(resample_labels(mask, grid))
-    noise = case_noise(seed, case, FIRST_IMAGE_STREAM + variation, (1, GRID_SIZE, GRID_SIZE))
-    images = generator.images(slices, [noise] * len(slices), [attributes] * len(slices), check, progress=progress)
-    made = sitk.GetImageFromArray(np.stack(images))
+    noise = [image_noise(seed, case, FIRST_IMAGE_STREAM + variation) for variation in variations for _ in slices]
+    masks = slices * len(variations)
+    images = generator.images(masks, noise, [attributes] * len(masks), check, progress=progress)
+    stacks = (images[first : first + len(slices)] for first in range(0, len(images), len(slices)))
+    return [_on_own_grid(np.stack(stack), grid, mask) for stack in stacks]
+
+
+def _on_own_grid(images: GreyArray, grid: sitk.Image, mask: sitk.Image) -> sitk.Image:
+    made = sitk.GetImageFromArray(images)
     made.CopyInformation(grid)
     result = sitk.GetImageFromArray(np.rint(resample_image(made, mask)).clip(0, 255).astype(np.uint8))
     result.CopyInformation(mask)

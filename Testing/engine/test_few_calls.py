@@ -20,6 +20,7 @@ from cardiac_diffusion_aug.errors import CardiacError
 from cardiac_diffusion_aug.generation import Generator
 from cardiac_diffusion_aug.jobs import Context
 from cardiac_diffusion_aug.jobs.bundle import BuildBundle
+from cardiac_diffusion_aug.jobs.evaluate import Evaluate
 from cardiac_diffusion_aug.jobs.train import GeneratorTraining, TrainImages, TrainMasks
 from cardiac_diffusion_aug.training.objectives import FewCalls, flow_scheduler
 from cardiac_diffusion_aug.training.tasks import IMAGE_STEP_MEAN, MASK_STEP_MEAN
@@ -160,6 +161,7 @@ def test_a_student_becomes_a_model_with_its_number_of_calls(student: Path) -> No
         "name": "teacher",
         "version": "1.0.0",
         "sha256": teacher.sha256,
+        "patients": TRAINED,
         "calls": 2,
     }
     card = (student / "student" / CARD_FILE).read_text(encoding="utf-8")
@@ -205,7 +207,7 @@ def test_teachers_that_do_not_fit_are_refused(student: Path, phantoms: Path, tmp
             train(TrainMasks, phantoms, tmp_path / "snapshots", teacher=str(teacher))
         assert not (tmp_path / "snapshots").exists()
 
-    refused(teacher_of(tmp_path / "wide", [*TRAINED, "patient004"]), "learned from patient004, who is not among")
+    refused(teacher_of(tmp_path / "wide", [*TRAINED, "patient004"]), "as --teacher, learned from patient004, who valid")
     refused(teacher_of(tmp_path / "mute", None), "does not say whom it learned from")
     refused(student / "student", "was itself taught by another")
     refused(tmp_path / "nothing", "nothing")
@@ -241,7 +243,7 @@ def test_a_training_starts_from_weights_and_says_so(phantoms: Path, tmp_path: Pa
         assert bundle.training_patients(part) == sorted(["anna", "berta", *TRAINED])
     assert not bundle.fixed_calls
     card = (tmp_path / "tuned" / CARD_FILE).read_text(encoding="utf-8")
-    for words in ("--start other", "started from the weights of other 1.0.0", other.sha256, "anna, berta"):
+    for words in ("--start other", "started from the weights of other 1.0.0", other.sha256, "too: anna, berta"):
         assert words in card
     recipe = json.loads(next((tmp_path / "images").glob("snapshot-*/state.json")).read_bytes())["recipe"]
     assert recipe["half_resolution_steps"] == 0
@@ -251,6 +253,7 @@ def test_steps_from_weights_are_a_quarter(tmp_path: Path) -> None:
     new, tuned = (TrainMasks(data=tmp_path, output=tmp_path, start=start).suited(800) for start in (None, "acdc-128"))
     assert tuned["steps"] == pytest.approx(new["steps"] / 4, abs=1)
     assert tuned["learning_rate"] < new["learning_rate"]
+    assert tuned["warmup_steps"] == tuned["steps"] // 10
 
 
 def test_starts_that_do_not_fit_are_refused(phantoms: Path, tmp_path: Path) -> None:
@@ -268,3 +271,40 @@ def test_starts_that_do_not_fit_are_refused(phantoms: Path, tmp_path: Path) -> N
     train(TRAININGS["images"], phantoms, tmp_path / "images", start=str(mute), split="none")
     build(tmp_path, "tuned")
     assert load_bundle(tmp_path / "tuned", GENERATOR).training_patients("mask_denoiser") is None
+
+
+def test_whoever_goes_on_keeps_the_start(phantoms: Path, tmp_path: Path) -> None:
+    """Else its patients would be forgotten, and a study would take the model for one of its own patients alone."""
+    start = teacher_of(tmp_path / "other", ["anna"])
+    train(TrainMasks, phantoms, tmp_path / "tuned", start=str(start))
+    with pytest.raises(CardiacError, match=r"were begun with --start other; go on with the same"):
+        train(TrainMasks, phantoms, tmp_path / "tuned", resume=True, steps=2)
+    train(TrainMasks, phantoms, tmp_path / "tuned", start=str(start), resume=True, steps=2)
+    train(TrainMasks, phantoms, tmp_path / "new")
+    with pytest.raises(CardiacError, match=r"were begun with no --teacher; go on with the same"):
+        train(TrainMasks, phantoms, tmp_path / "new", teacher=str(start), resume=True, steps=2)
+
+
+def test_a_model_that_started_from_another_may_teach(phantoms: Path, tmp_path: Path) -> None:
+    start = teacher_of(tmp_path / "other", ["anna"])
+    for name, job in TRAININGS.items():
+        train(job, phantoms, tmp_path / name, start=str(start))
+    build(tmp_path, "tuned")
+    for name, job in TRAININGS.items():
+        train(job, phantoms, tmp_path / "few" / name, teacher=str(tmp_path / "tuned"), calls=2)
+    build(tmp_path / "few", "student")
+    assert load_bundle(tmp_path / "few" / "student", GENERATOR).training_patients("image_denoiser") == [
+        "anna",
+        *TRAINED,
+    ]
+    card = (tmp_path / "few" / "student" / CARD_FILE).read_text(encoding="utf-8")
+    assert "which learned from these patients too: anna" in card
+
+
+def test_whom_a_start_knows_does_not_stand_for_the_unseen(tmp_path: Path) -> None:
+    facts = {"split": {"train": ["a"], "validation": ["b", "c", "d"], "rule": "none"}, "start": {"patients": ["d"]}}
+    training = {part: {"facts": facts} for part in ("mask_denoiser", "image_denoiser")}
+    bundle = load_bundle(teacher_of(tmp_path / "tuned", None, training=training), GENERATOR)
+    job = Evaluate(data=tmp_path, synthetic=tmp_path, output=tmp_path / "report")
+    split = job._split(["a", "b", "c", "d"], bundle)
+    assert (split.train, split.validation) == (("a", "d"), ("b", "c"))

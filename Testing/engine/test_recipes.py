@@ -48,5 +48,7 @@ def test_what_is_asked_for_counts(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_training_that_never_sees_a_whole_slice_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(CardiacError, match=r"--half-resolution-steps is 4000, but must be at most the \d+ of --steps"):
+    with pytest.raises(
+        CardiacError, match=r"--half-resolution-steps is 4000, but must be fewer than the \d+ of --steps"
+    ):
         recipe(TrainImages, 146, monkeypatch, half_resolution_steps=4000)

@@ -109,6 +109,12 @@ class Evaluate(Job):
         pack = pack_cases(cases, progress=lambda d, n: context.progress(d, n, "reading real patients"))
         split = self._split(sorted(set(pack.patients.tolist())), bundle)
         training, validation = (real_set(pack.of_patients(part)) for part in (split.train, split.validation))
+        known = sorted((_seen(bundle) or set()) & set(split.validation))
+        if bundle is not None and known:
+            context.say(
+                f"The generator {bundle.name} learned from {len(known)} of the patients that stand for the unseen "
+                f"({known[0]}), so that copies of them are not found; choose another --split."
+            )
         context.say(f"{len(split.train)} patients were trained on, {len(split.validation)} stand for the unseen.")
         return training, validation, split, fingerprint(cases) + json.dumps(split.as_dict())
 
@@ -124,11 +130,12 @@ class Evaluate(Job):
                     f"{self.data} unseen, too few for two halves; choose another --split."
                 )
             return chosen
-        own = bundle.info["training"].get("image_denoiser", {}).get("facts", {}).get("split") if bundle else None
-        if own is None:
+        seen = _seen(bundle)
+        if bundle is None or seen is None:
             raise CardiacError("It is not known which patients the generator never saw; state them with --split.")
-        stated = Split.from_dict(own)
-        train, validation = (tuple(p for p in patients if p in part) for part in (stated.train, stated.validation))
+        stated = Split.from_dict(bundle.info["training"]["image_denoiser"]["facts"]["split"])
+        train = tuple(p for p in patients if p in seen)
+        validation = tuple(p for p in patients if p in set(stated.validation) - seen)
         if not train or len(validation) < 2:
             raise CardiacError(
                 f"{self.data} has {len(train)} training and {len(validation)} validation patients of the model "
@@ -170,6 +177,13 @@ class Evaluate(Job):
             "Validation patients": f"{len(split.validation)} ({len(validation)} slices), rule {split.rule}",
             "Seed": str(self.seed),
         }
+
+
+def _seen(bundle: Bundle | None) -> set[str] | None:
+    """Patients whom either network of a generator learned from; None where that is not known."""
+    parts = ("mask_denoiser", "image_denoiser")
+    seen = [None] if bundle is None else [bundle.training_patients(part) for part in parts]
+    return None if None in seen else {patient for patients in seen for patient in patients or ()}
 
 
 def _summary(sections: list[Any]) -> list[str]:

@@ -40,7 +40,9 @@ class SamplingJob(Job):
     guidance_scale: float | None = option(
         None, "strength of phase, level and group; 1 is none; the model's own default", minimum=0, maximum=20
     )
-    batch_size: int | None = option(None, "images at a time; what fits into memory", minimum=1, maximum=4096)
+    batch_size: int | None = option(
+        None, "images at a time; what fits into memory, and on a processor what is fastest", minimum=1, maximum=4096
+    )
     device: str = option("auto", "auto, cuda, cuda:1, mps or cpu")
     precision: str = option("auto", "bfloat16 where it is fast", choices=("auto", "bf16", "fp32"))
     resume: bool = option(False, "go on with a data set that was interrupted")
@@ -77,8 +79,6 @@ class SamplingJob(Job):
             "steps": generator.steps,
             "guidance_scale": generator.guidance_scale,
             "bfloat16": generator.bfloat16,
-            # Earlier versions made these masks in float32.
-            **({"masks_bfloat16": True} if generator.bfloat16_masks else {}),
         }
 
     def facts(self, generator: Generator) -> dict[str, Any]:
@@ -148,8 +148,12 @@ class Generate(SamplingJob):
         judge = self._judge(context) if self.filter else None
         asked = (self.steps, self.guidance_scale, self.batch_size, self.draw_attributes, self.balance_groups)
         generator.configure(*asked, self.vary_shape)
-        # Sets of earlier versions do not name what they could not ask for.
-        later = {"balance_groups": self.balance_groups, "vary_shape": self.vary_shape}
+        # Sets of earlier versions do not name what they could not ask for, and have masks in float32.
+        later = {
+            "balance_groups": self.balance_groups,
+            "vary_shape": self.vary_shape,
+            "masks_bfloat16": generator.bfloat16_masks,
+        }
         drawn = {"draw_attributes": self.draw_attributes, **{name: value for name, value in later.items() if value}}
         settings = {**self.settings(generator), **drawn, "filter": judge.segmenter.bundle.sha256 if judge else None}
         writer = DatasetWriter(self.output, settings, self.resume, self.overwrite, self._part)

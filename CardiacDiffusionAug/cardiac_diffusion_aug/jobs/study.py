@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from ..evaluation.study.cohort import Cohort
     from ..evaluation.study.ledger import Ledger
     from ..evaluation.study.plan import Fraction, Unit
-    from ..evaluation.study.variants import Variant
 
 LAST, BEST = "last", "best"
 PLAN = "plan.json"
@@ -125,7 +124,7 @@ class Study(Job):
         from ..evaluation.study.cohort import find_fractions, find_generators, require_same_patients
         from ..evaluation.study.ledger import Ledger, table
         from ..evaluation.study.models import require_same_generators
-        from ..evaluation.study.plan import numbers, of_part, study_units
+        from ..evaluation.study.plan import IMAGES, MASKS, numbers, of_part, study_units
 
         self._require_sense()
         ledger = Ledger(self.output)
@@ -145,7 +144,7 @@ class Study(Job):
             self.generators is None,
             self.filter,
             self.test_data is not None,
-            by_slices=self.image_steps is None,
+            by_slices=[k for k, steps in ((MASKS, self.mask_steps), (IMAGES, self.image_steps)) if steps is None],
         )
         known = {unit.key for unit in units}
         tried = self._variant_units(ledger, cohort, fractions, seeds, known, generators)
@@ -153,10 +152,10 @@ class Study(Job):
         own = of_part(every, self.part)
         if self.plan:
             return table(ledger, every)
-        asked = self._begin(cohort)
+        asked = self._begin(cohort, generators)
         require_same_generators(ledger, units, generators)
         failed = self._work(ledger, every, own, cohort, cases, generators, context)
-        earlier = [u for one in asked for u in self._units_asked(one, fractions, seeds, known, generators)]
+        earlier = [u for one in asked for u in self._units_asked(one, fractions, seeds, known)]
         shown = [*tried, *{u.key: u for u in earlier if u.key not in {unit.key for unit in tried}}.values()]
         outcome = self._results(ledger, units, shown, fractions, cohort, cases, failed, too_large)
         return {**outcome, **table(ledger, every), **failed}
@@ -177,8 +176,10 @@ class Study(Job):
         """
         from ..evaluation.study.models import require_variant_models
         from ..evaluation.study.plan import numbers
+        from ..evaluation.study.variants import parse_variants
 
-        variants = self._parsed_variants(self.variants, generators)
+        asked = self._asked(generators)
+        variants = parse_variants(self.variants, asked["usual"])
         if not variants:
             return []
         counts = numbers(self.variant_fractions, "--variant-fractions", "4,8")
@@ -189,47 +190,42 @@ class Study(Job):
                 f"--variant-fractions and --variant-seeds must be among those of the study, {self.fractions} and "
                 f"{self.seeds}, which variants are compared with."
             )
-        units = self._units_asked(self._asked, fractions, seeds, known, generators)
+        units = self._units_asked(asked, fractions, seeds, known)
         require_variant_models(ledger, cohort, tried, variants, generators, units, self.quality_model)
         return units
 
-    @property
-    def _asked(self) -> dict[str, str]:
-        """The variants that are asked for, as the study's folder keeps them."""
-        return {name: getattr(self, name) for name in ("variants", "variant_fractions", "variant_seeds")}
-
-    def _units_asked(
-        self,
-        asked: dict[str, str],
-        fractions: Sequence[Fraction],
-        seeds: Sequence[int],
-        known: set[str],
-        generators: dict[int, Bundle],
-    ) -> list[Unit]:
-        """Units of variants that are or were asked for, of the fractions and seeds of this call."""
-        from ..evaluation.study.plan import numbers
-        from ..evaluation.study.variant_plan import variant_units
-
-        counts = numbers(asked["variant_fractions"], "--variant-fractions", "4,8")
-        own_seeds = [n for n in numbers(asked["variant_seeds"], "--variant-seeds", "0,1") if n in seeds]
-        variants = self._parsed_variants(asked["variants"], generators)
-        tried = [fraction for fraction in fractions if fraction.count in counts]
-        if not (variants and tried and own_seeds):
-            return []
-        return variant_units(tried, variants, own_seeds, self.made_per_real, self.test_data is not None, known)
-
-    def _parsed_variants(self, text: str, generators: dict[int, Bundle]) -> list[Variant]:
-        from ..evaluation.study.variants import parse_variants
-
-        usual = {bundle.default("image_steps") for bundle in generators.values()} or {self.sampling_steps}
-        base = {
+    def _asked(self, generators: dict[int, Bundle]) -> dict[str, Any]:
+        """The variants that are asked for, as the study's folder keeps them, and what they change."""
+        steps = {bundle.default("image_steps") for bundle in generators.values()} or {self.sampling_steps}
+        usual = {
             "ratio": self.made_per_real,
             "mixing": self.mixing,
             "share": self.synthetic_share,
             "filter": self.filter,
-            "steps": usual.pop() if len(usual) == 1 else None,
+            "steps": steps.pop() if len(steps) == 1 else None,
         }
-        return parse_variants(text, base)
+        asked = {name: getattr(self, name) for name in ("variants", "variant_fractions", "variant_seeds")}
+        return {**asked, "usual": usual}
+
+    def _units_asked(
+        self,
+        asked: dict[str, Any],
+        fractions: Sequence[Fraction],
+        seeds: Sequence[int],
+        known: set[str],
+    ) -> list[Unit]:
+        """Units of variants that are or were asked for, of the fractions and seeds of this call."""
+        from ..evaluation.study.plan import numbers
+        from ..evaluation.study.variant_plan import variant_units
+        from ..evaluation.study.variants import parse_variants
+
+        counts = numbers(asked["variant_fractions"], "--variant-fractions", "4,8")
+        own_seeds = [n for n in numbers(asked["variant_seeds"], "--variant-seeds", "0,1") if n in seeds]
+        variants = parse_variants(asked["variants"], asked["usual"])
+        tried = [fraction for fraction in fractions if fraction.count in counts]
+        if not (variants and tried and own_seeds):
+            return []
+        return variant_units(tried, variants, own_seeds, self.made_per_real, self.test_data is not None, known)
 
     def _require_sense(self) -> None:
         """Check what no option alone can tell.
@@ -240,12 +236,12 @@ class Study(Job):
         if int(os.environ.get("WORLD_SIZE", "1")) > 1:
             raise CardiacError("A study runs in one process a part; start it several times with --part, not launched.")
         half = self.half_resolution_steps
-        if self.generators is None and half is not None and self.image_steps is None:
+        if self.generators is None and half and self.image_steps is None:
             raise CardiacError(f"--half-resolution-steps is {half}; state --image-steps too, of which they are a part.")
-        if self.generators is None and (half or 0) > (self.image_steps or half or 0):
+        if self.generators is None and half and half >= (self.image_steps or 0):
             raise CardiacError(
-                f"--half-resolution-steps is {half}, but must be at most the {self.image_steps} of --image-steps, or "
-                "image networks never see a whole slice."
+                f"--half-resolution-steps is {half}, but must be fewer than the {self.image_steps} of --image-steps, "
+                "or image networks never see a whole slice."
             )
         if self.test_data is not None and self.test_data.resolve() == self.data.resolve():
             raise CardiacError("--test-data is the data set that is learned from; give another, or leave it out.")
@@ -310,19 +306,20 @@ class Study(Job):
             )
         return cohort
 
-    def _begin(self, cohort: Cohort) -> list[dict[str, str]]:
+    def _begin(self, cohort: Cohort, generators: dict[int, Bundle]) -> list[dict[str, Any]]:
         """Note what the study is, and return all variants that were ever asked of it."""
         from ..disk import writing_to
         from ..evaluation.study.ledger import json_bytes, write_shared
 
         path = self.output / PLAN
         further = None if self.test_data is None else self.test_data.resolve().name
-        asked: list[dict[str, str]] = []
+        asked: list[dict[str, Any]] = []
+        own = self._asked(generators)
         if path.is_file():
             begun = json.loads(path.read_bytes())
             further, asked = further or begun["test_data"], begun.get("variants", [])
-        if self.variants and self._asked not in asked:
-            asked = [*asked, self._asked]
+        if self.variants and own not in asked:
+            asked = [*asked, own]
         content = {
             "format": FORMAT,
             "settings": self._settings(),

@@ -44,17 +44,21 @@ class Synthesize(SamplingJob):
         try:
             for case, (stem, path) in enumerate(found):
                 mask = read_mask(path, order)
-                for variation in range(self.variations):
-                    name = f"{stem}_v{variation:03d}" if self.variations > 1 else stem
-                    if name not in writer.done:
-                        context.check()
-                        asked = (self.seed, case, variation, self.attributes, context.check)
-                        told = partial(_tell, context, done, total)
-                        image = synthesize_stack(generator, mask, *asked, told)
-                        own = {"patient": stem, "case": case, "variation": variation, "source": str(path)}
+                names = [f"{stem}_v{v:03d}" if self.variations > 1 else stem for v in range(self.variations)]
+                missing = [variation for variation, name in enumerate(names) if name not in writer.done]
+                done += (self.variations - len(missing)) * mask.GetDepth()
+                # As many images as are made at a time; each is written, and shown, as soon as these are there.
+                size = max(1, generator.largest_batch // mask.GetDepth())
+                for some in (missing[first : first + size] for first in range(0, len(missing), size)):
+                    context.check()
+                    asked = (self.seed, case, some, self.attributes, context.check)
+                    images = synthesize_stack(generator, mask, *asked, partial(_tell, context, done, total))
+                    for variation, image in zip(some, images, strict=True):
+                        name, own = names[variation], {"patient": stem, "case": case, "variation": variation}
+                        own["source"] = str(path)
                         writer.add(name, image, mask, {**facts, **own})
                         context.result({"name": name, **writer.files(name), **facts, **own})
-                    done += mask.GetDepth()
+                    done += len(some) * mask.GetDepth()
                     context.progress(done, total)
         finally:
             preview = writer.finish()

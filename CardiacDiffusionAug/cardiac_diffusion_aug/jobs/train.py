@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar, cast
 
 from ..errors import CardiacError
-from .base import Context, Job, option, options
+from .base import Context, Job, flag, option, options
 
 if TYPE_CHECKING:
     from torch import nn
@@ -24,10 +24,9 @@ if TYPE_CHECKING:
 
 N = TypeVar("N")
 
-FROM_NOTHING = {"learning_rate": 5e-4, "ema_decay": 0.999}
-FOLLOWING = {"steps": 2000, "learning_rate": 2e-4, "ema_decay": 0.995}
+FROM_NOTHING = {"learning_rate": 5e-4, "warmup_steps": 200, "ema_decay": 0.999}
 FROM_WEIGHTS = {"learning_rate": 2e-4, "ema_decay": 0.995}
-LEAST_STEPS, MOST_STEPS = 500, 10000
+LEAST_STEPS, MOST_STEPS, FOLLOWING_STEPS = 500, 10000, 2000
 SHARE_FROM_WEIGHTS = 0.25
 """Of the steps of a training from nothing, for one that starts from weights."""
 HALF_RESOLUTION_SHARE = 0.6
@@ -152,6 +151,7 @@ class TrainingJob(Job):
         """
         from ..training.loop import train
 
+        self._require_same_models(folder, facts)
         figures = Figures(context, earlier)
         network = train(
             task,
@@ -170,6 +170,23 @@ class TrainingJob(Job):
         if context.finishing():
             context.say("The training ends early, as asked; the best of what it learned is kept.")
         return network
+
+    def _require_same_models(self, folder: Path, facts: dict[str, Any]) -> None:
+        """Whoever goes on builds on the models that it began with, or the patients of these would be forgotten.
+
+        Raises:
+            CardiacError: it began with others, or with none.
+        """
+        from ..training.snapshots import latest_snapshot, snapshot_facts
+
+        found = latest_snapshot(folder) if self.resume else None
+        begun = facts if found is None else snapshot_facts(found)
+        for name in ("start", "teacher"):
+            if begun.get(name) != facts.get(name):
+                was = f"{flag(name)} {begun[name]['name']}" if begun.get(name) else f"no {flag(name)}"
+                raise CardiacError(
+                    f"The snapshots in {folder} were begun with {was}; go on with the same, or choose another folder."
+                )
 
     def recipe(self) -> Recipe:
         """How to train."""
@@ -244,6 +261,12 @@ class GeneratorTraining(TrainingJob):
     learning_rate: float = option(
         None, "of AdamW after warm-up; 0.0005, or 0.0002 with --start or --teacher", minimum=1e-7, maximum=1
     )
+    warmup_steps: int = option(
+        None,
+        "steps over which the learning rate rises; 200, or a tenth of them with --start or --teacher",
+        minimum=0,
+        maximum=10**6,
+    )
     ema_decay: float = option(
         None,
         "of the moving average of the weights; 0.999, or 0.995 with --start or --teacher",
@@ -254,18 +277,18 @@ class GeneratorTraining(TrainingJob):
     start: str | None = option(
         None, "model of other patients, whose weights the training starts from; their names go with the new one"
     )
-    teacher: str | None = option(None, "model of the same patients, whose samples are learned to be made in few calls")
+    teacher: str | None = option(
+        None, "model whose samples are learned to be made in few calls, best one of the same patients"
+    )
     calls: int = option(4, "network calls for a sample, with --teacher", minimum=1, maximum=100)
 
     def suited(self, slices: int) -> dict[str, Any]:
         """What suits a training from nothing or from weights on so many slices, or one that follows a teacher."""
-        if self.teacher is not None:
-            return FOLLOWING
-        borne = round(self.PASSES * slices / self.batch_size)
-        steps = min(max(borne, LEAST_STEPS), MOST_STEPS)
-        if self.start is not None:
-            return {**FROM_WEIGHTS, "steps": round(SHARE_FROM_WEIGHTS * steps)}
-        return {**FROM_NOTHING, "steps": steps}
+        borne = min(max(round(self.PASSES * slices / self.batch_size), LEAST_STEPS), MOST_STEPS)
+        if self.start is None and self.teacher is None:
+            return {**FROM_NOTHING, "steps": borne}
+        steps = FOLLOWING_STEPS if self.start is None else round(SHARE_FROM_WEIGHTS * borne)
+        return {**FROM_WEIGHTS, "steps": steps, "warmup_steps": (self.steps or steps) // 10}
 
     def packs(self, context: Context) -> tuple[SlicePack, SlicePack, dict[str, Any]]:
         """Slices that train and that validate, and where they come from; the model that it builds on too."""
@@ -274,15 +297,16 @@ class GeneratorTraining(TrainingJob):
                 "--start and --teacher are both given, but whoever follows a teacher starts from its weights; leave "
                 "one out."
             )
+        models = {"start": self._start(), "teacher": self._teacher()}
         training, validation, facts = super().packs(context)
-        start, teacher = self._start(), self._teacher()
-        if teacher is not None:
-            self._require_within(teacher, facts["split"]["train"])
-            facts["teacher"] = {**_named(teacher), "calls": self.calls}
-        if start is not None:
-            patients = start.training_patients(self.PART)
-            self._require_apart(start, patients, facts["split"]["validation"])
-            facts["start"] = {**_named(start), "patients": patients}
+        for asked, bundle in models.items():
+            if bundle is not None:
+                seen = bundle.training_patients(self.PART)
+                self._require_apart(bundle, asked, seen, facts["split"]["validation"])
+                named = {"name": bundle.name, "version": bundle.version, "sha256": bundle.sha256}
+                facts[asked] = {**named, "patients": seen}
+        if self.teacher is not None:
+            facts["teacher"]["calls"] = self.calls
         return training, validation, facts
 
     def learned(self, network: Callable[[], N], step_mean: float, flow: Objective) -> tuple[N, Objective]:
@@ -317,33 +341,15 @@ class GeneratorTraining(TrainingJob):
             )
         return bundle
 
-    def _require_apart(self, start: Bundle, seen: Sequence[str] | None, validation: Sequence[str]) -> None:
+    def _require_apart(self, bundle: Bundle, asked: str, seen: Sequence[str] | None, validation: Sequence[str]) -> None:
         known = sorted(set(seen or ()) & set(validation))
         if known or (seen is None and validation):
-            why = (
-                "does not say whom it learned from" if seen is None else f"learned from {known[0]}, who validates here"
-            )
+            why = f"learned from {known[0]}, who validates here" if known else "does not say whom it learned from"
             raise CardiacError(
-                f"The model {start.name}, given as --start, {why}; choose another --split, such as 'none', or another "
-                "model.",
+                f"The model {bundle.name}, given as {flag(asked)}, {why}; choose another --split, such as 'none', or "
+                "another model.",
                 "bad_model",
             )
-
-    def _require_within(self, teacher: Bundle, patients: Sequence[str]) -> None:
-        seen = teacher.training_patients(self.PART)
-        strangers = sorted(set(seen or ()) - set(patients))
-        if seen is None or strangers:
-            why = "does not say whom it learned from" if seen is None else f"learned from {strangers[0]}, who is not"
-            among = "" if seen is None else " among those who train here"
-            raise CardiacError(
-                f"The teacher {teacher.name} {why}{among}; give a teacher of the same patients, so that the split "
-                "holds for what it teaches.",
-                "bad_model",
-            )
-
-
-def _named(bundle: Bundle) -> dict[str, Any]:
-    return {"name": bundle.name, "version": bundle.version, "sha256": bundle.sha256}
 
 
 @dataclass(kw_only=True)
@@ -384,7 +390,7 @@ class TrainImages(GeneratorTraining):
         """As for both, and how long to stay at half the resolution."""
         suited = super().suited(slices)
         share = HALF_RESOLUTION_SHARE if self.start is None and self.teacher is None else 0.0
-        return {**suited, "half_resolution_steps": round(share * (self.steps or suited["steps"]))}
+        return {**suited, "half_resolution_steps": int(share * (self.steps or suited["steps"]))}
 
     def recipe(self) -> Recipe:
         """How to train.
@@ -392,9 +398,9 @@ class TrainImages(GeneratorTraining):
         Raises:
             CardiacError: the network would never see a whole slice.
         """
-        if self.half_resolution_steps > self.steps:
+        if self.half_resolution_steps and self.half_resolution_steps >= self.steps:
             raise CardiacError(
-                f"--half-resolution-steps is {self.half_resolution_steps}, but must be at most the {self.steps} of "
+                f"--half-resolution-steps is {self.half_resolution_steps}, but must be fewer than the {self.steps} of "
                 "--steps, or the network never sees a whole slice."
             )
         return super().recipe()

@@ -132,6 +132,18 @@ def load_snapshot(
     return step
 
 
+def snapshot_facts(path: Path) -> dict[str, Any]:
+    """What a snapshot says of the training's data and of the models that it builds on.
+
+    Raises:
+        CardiacError: the snapshot is damaged.
+    """
+    try:
+        return dict(json.loads((path / "state.json").read_text(encoding="utf-8"))["facts"])
+    except UNREADABLE as error:
+        raise CardiacError(f"{path} is damaged; remove that folder.", "bad_model") from error
+
+
 def averaged_network(path: Path, make: Callable[[], N]) -> tuple[N, dict[str, Any]]:
     """The network of a snapshot with its averaged weights, and the snapshot's recipe, facts and history.
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 
 from ...errors import CardiacError, shown
@@ -113,7 +113,7 @@ def study_units(
     trains_generators: bool = True,
     filters: bool = True,
     further: bool = False,
-    by_slices: bool = False,
+    by_slices: Collection[str] = (),
 ) -> list[Unit]:
     """All units of a study; each comes after what it needs.
 
@@ -124,7 +124,7 @@ def study_units(
         trains_generators: whether the study trains them itself.
         filters: whether the U-Net of the traditional arm and seed 0 looks through what is made.
         further: whether the U-Nets are scored on further data too.
-        by_slices: whether generators are trained the longer the more slices there are.
+        by_slices: which of the networks of a generator are trained the longer the more slices there are.
     """
     units: list[Unit] = []
     for fraction in fractions:
@@ -133,8 +133,9 @@ def study_units(
         needs: tuple[str, ...] = ()
         if trains_generators:
             needs = (f"{home}/{MASKS}", f"{home}/{IMAGES}")
-            amount = float(fraction.slices) if by_slices else 1.0
-            units += [Unit(key, key.rpartition("/")[2], fraction, group=home, amount=amount) for key in needs]
+            for kind, key in zip((MASKS, IMAGES), needs, strict=True):
+                amount = float(fraction.slices) if kind in by_slices else 1.0
+                units.append(Unit(key, kind, fraction, group=home, amount=amount))
         units.append(Unit(f"{home}/{GENERATOR}", GENERATOR, fraction, needs=needs, group=home))
         if filters and FILTER_SEED not in seeds:
             units.append(Unit(filtering, UNET, fraction, TRADITIONAL, FILTER_SEED, group=home))

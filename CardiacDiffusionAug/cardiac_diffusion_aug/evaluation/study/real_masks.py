@@ -22,13 +22,16 @@ def images_of_masks(
         cases: numbers of the cases; case k has the mask of slice k modulo the number of slices.
         check: called between steps; may raise to cancel.
     """
-    for case in cases:
-        row = case % len(real)
-        attributes = attributes_of(real.attributes[row])
-        noise = image_noise(SEED, case, FIRST_IMAGE_STREAM)
+    size = generator.largest_batch
+    for batch in (cases[first : first + size] for first in range(0, len(cases), size)):
+        rows = [case % len(real) for case in batch]
+        attributes = [attributes_of(real.attributes[row]) for row in rows]
+        noise = [image_noise(SEED, case, FIRST_IMAGE_STREAM) for case in batch]
+        masks = [real.masks[row] for row in rows]
         # They are the slice's own: nothing was asked for, so that nothing is made stronger.
-        (image,) = generator.images([real.masks[row]], [noise], [attributes], check, Attributes())
-        yield GeneratedCase(case, 0, SEED, attributes, image, real.masks[row], generator.spacing)
+        images = generator.images(masks, noise, attributes, check, Attributes())
+        for case, image, mask, its in zip(batch, images, masks, attributes, strict=True):
+            yield GeneratedCase(case, 0, SEED, its, image, mask, generator.spacing)
 
 
 def attributes_of(row: Sequence[float]) -> Attributes:
