@@ -1,4 +1,4 @@
-"""What the shipped weights must do: follow masks, agree with many steps, and depend on (seed, case) alone."""
+"""What the shipped weights must do: follow masks in few network calls, and depend on (seed, case) alone."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from scipy import ndimage
 from cardiac_diffusion_aug.attributes import Attributes
 from cardiac_diffusion_aug.bundle import CARD_FILE, DEFAULT_MODEL, load_bundle
 from cardiac_diffusion_aug.diffusion.sampling import case_noise
+from cardiac_diffusion_aug.errors import CardiacError
 from cardiac_diffusion_aug.generation import GeneratedCase, Generator
 from cardiac_diffusion_aug.labels import BACKGROUND, LV, MYO, RV
 from cardiac_diffusion_aug.slices import GRID_SIZE, FloatArray, LabelArray
 
 SEED = 11
-MANY_STEPS = 100
 GREY_SPAN = 255.0
 
 
@@ -92,20 +92,12 @@ def test_cases_differ(cases: list[GeneratedCase]) -> None:
         assert np.abs(first.image.astype(float) - second.image).mean() > 0.05 * GREY_SPAN
 
 
-def test_few_steps_agree_with_many(generator: Generator, cases: list[GeneratedCase]) -> None:
-    masks = [made.mask for made in cases[:4]]
-    noise = [case_noise(SEED, k, 1, (1, GRID_SIZE, GRID_SIZE)) for k in range(4)]
-    few = np.stack(generator.images(masks, noise, [Attributes()] * 4)).astype(float)
-    generator.configure(MANY_STEPS, None, None)
-    many = np.stack(generator.images(masks, noise, [Attributes()] * 4)).astype(float)
-    assert np.abs(few - many).mean() < 0.04 * GREY_SPAN
-    few_mask = np.stack(masks)
-    generator.mask_steps = MANY_STEPS
-    many_mask = np.stack(generator.masks(SEED, range(4), Attributes()))
-    for value in (LV, MYO, RV):
-        overlap = ((few_mask == value) & (many_mask == value)).sum()
-        total = (few_mask == value).sum() + (many_mask == value).sum()
-        assert 2 * overlap / total > 0.9
+def test_a_case_takes_eight_network_calls(generator: Generator) -> None:
+    """What it was taught to need, and no other number is good; `Testing/benchmarks/calls.py` measures how good."""
+    assert generator.bundle.fixed_calls == ("mask_steps", "image_steps")
+    assert (generator.mask_steps, generator.steps) == (4, 4)
+    with pytest.raises(CardiacError, match="taught to make an image in 4 network calls"):
+        generator.configure(steps=20)
 
 
 def _heart(lv_radius: float, wall: float, rv: bool = True, row: float = 64, column: float = 66) -> LabelArray:
