@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -110,3 +112,21 @@ def test_texts_stand_out_from_their_background(driver: Driver, slicer_app: Any, 
             assert abs(ink - paper) > 120
     finally:
         set_dark(slicer_app, False)
+
+
+def test_a_picture_imports_nothing_heavy() -> None:
+    """Whatever it imports stops the window while the first cases come."""
+    script = (
+        "import sys\n"
+        f"sys.path.insert(0, {str(UI.parents[2])!r})\n"
+        "import numpy as np, SimpleITK as sitk\n"
+        "from CardiacDiffusionAugLib.pictures import png, thumbnail\n"
+        "mask = np.zeros((2, 32, 32), np.uint8)\n"
+        "mask[1, 8:20, 8:20], mask[1, 10:18, 10:18] = 2, 1\n"
+        "picture = thumbnail(sitk.GetImageFromArray(mask * 50), sitk.GetImageFromArray(mask))\n"
+        "assert picture.shape == (32, 32, 3) and png(picture).startswith(b'\\x89PNG')\n"
+        "assert len({tuple(pixel) for pixel in picture[14, 8:12]}) == 4, 'outlines of both, and what is within'\n"
+        "assert not {'scipy', 'torch', 'matplotlib'} & set(sys.modules), sys.modules\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-2000:]
