@@ -17,7 +17,12 @@ README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 def _commands() -> list[str]:
     blocks = re.findall(r"```bash\n(.*?)```", README, flags=re.DOTALL)
-    parts = [part.strip() for block in blocks for line in block.splitlines() for part in line.split("&&")]
+    parts = [
+        part.strip()
+        for block in blocks
+        for line in block.replace("\\\n", " ").splitlines()
+        for part in line.split("&&")
+    ]
     return [part for part in parts if PROGRAM in part.split()[0]]
 
 
