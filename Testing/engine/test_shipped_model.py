@@ -94,7 +94,7 @@ def test_cases_differ(cases: list[GeneratedCase]) -> None:
 
 def test_a_case_takes_eight_network_calls(generator: Generator) -> None:
     """What it was taught to need, and no other number is good; `Testing/benchmarks/calls.py` measures how good."""
-    assert generator.bundle.fixed_calls == ("mask_steps", "image_steps")
+    assert set(generator.bundle.fixed_calls) == {"mask_steps", "image_steps"}
     assert (generator.mask_steps, generator.steps) == (4, 4)
     with pytest.raises(CardiacError, match="taught to make an image in 4 network calls"):
         generator.configure(steps=20)

@@ -347,7 +347,7 @@ def test_other_patients_are_not_mixed_in(finished: Path, tmp_path: Path) -> None
         ({"part": "3/2"}, "--part is '3/2'"),
         ({"split": "none"}, "keeps none of 6 patients to test on"),
         ({"fractions": "1", "selection": "best"}, "One patient cannot both train and select"),
-        ({"half_resolution_steps": 2}, "--half-resolution-steps is 2, but must be at most the 1 of"),
+        ({"half_resolution_steps": 2}, "--half-resolution-steps is 2, but must be fewer than the 1 of"),
         ({"half_resolution_steps": 2, "image_steps": None}, "--half-resolution-steps is 2; state --image-steps too"),
     ],
 )
