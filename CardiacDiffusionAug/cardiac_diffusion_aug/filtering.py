@@ -18,11 +18,12 @@ import numpy as np
 
 from .anatomy import failures
 from .attributes import Attributes
+from .devices import BATCHES_OF_THREADS, samples_together
 from .errors import CardiacError
 from .generation import FIRST_IMAGE_STREAM, GREY_LEVELS, MASK_STREAM, GeneratedCase, Generator, GreyArray, image_noise
 from .labels import STRUCTURES, dice_of_structures
 from .segmentation import Segmenter
-from .slices import GRID_SPACING, LabelArray
+from .slices import GRID_SPACING, FloatArray, LabelArray
 
 MOST_MASKS = 20
 """Masks drawn for a case before other attributes are, or, where all were asked for, before it is given up."""
@@ -63,15 +64,21 @@ class Judge:
         A structure that the mask lacks is told, with 0, where more than a little of it is found.
         """
         greys = np.stack(images).astype(np.float32) * (2 / GREY_LEVELS) - 1
-        if self.segmenter.device.type == "cpu":
-            # Its kernels round otherwise for other batches, and a case must not depend on its neighbours.
-            found = np.concatenate([self.segmenter.labels(grey[None]) for grey in greys])
-        else:
-            found = self.segmenter.labels(greys)
         return [
             {key: dice for key, dice in slice_dice(a, b).items() if area(b, key) or area(a, key) >= SMALL_MM2}
-            for a, b in zip(found, masks, strict=True)
+            for a, b in zip(self._found(greys), masks, strict=True)
         ]
+
+    def _found(self, greys: FloatArray) -> LabelArray:
+        """What the segmenter finds in images (N, 128, 128), in each the same whatever the others are."""
+        if self.segmenter.device.type != "cpu":
+            return self.segmenter.labels(greys)
+        # As with the generator: kernels of a processor round otherwise for other batches.
+        together = samples_together(self.segmenter.device, self.segmenter.bfloat16)
+        padded = np.concatenate([greys, greys[-1:].repeat(-len(greys) % together, axis=0)])
+        size = 1 if together == 1 else BATCHES_OF_THREADS * together
+        parts = [self.segmenter.labels(padded[first : first + size]) for first in range(0, len(padded), size)]
+        return np.concatenate(parts)[: len(greys)]
 
     def pair_failures(self, dice: dict[str, float], mask: LabelArray) -> tuple[str, ...]:
         """The structures of a mask that its image does not show well enough, or shows where there should be none."""

@@ -8,6 +8,7 @@ from typing import Any, cast
 
 import numpy as np
 import pytest
+import SimpleITK as sitk
 
 from cardiac_diffusion_aug import filtering
 from cardiac_diffusion_aug.attributes import Attributes
@@ -279,8 +280,6 @@ def test_a_cancelled_run_stops_between_steps(generator: Generator) -> None:
 
 def on_grid(transform: Callable[[Any], Any] = lambda x: x) -> LabelArray:
     _, mask = phantom_stack(slices=1, shape=(GRID_SIZE, GRID_SIZE), spacing=(1.5, 1.5, 8.0))
-    import SimpleITK as sitk
-
     return np.ascontiguousarray(transform(sitk.GetArrayFromImage(mask)[0]))
 
 
@@ -295,8 +294,6 @@ def test_the_real_judge_knows_a_heart_from_a_broken_one(tiny_unet: Path) -> None
 
 
 def test_the_real_judge_finds_the_mask_in_its_image_and_no_other(tiny_unet: Path) -> None:
-    import SimpleITK as sitk
-
     from cardiac_diffusion_aug.slices import intensity_window, rescale
 
     image, mask = (
@@ -329,3 +326,14 @@ def test_dice_of_a_slice() -> None:
     a, b = np.zeros((4, 4), np.uint8), np.zeros((4, 4), np.uint8)
     a[0], b[0, :2], b[1, 0] = LV, LV, RV
     assert slice_dice(a, b) == {"LV": pytest.approx(2 * 2 / 6), "RV": 0.0}
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_what_a_judge_finds_hangs_on_the_image_alone(tiny_unet: Path, precision: str) -> None:
+    image = sitk.GetArrayFromImage(phantom_stack(7, (GRID_SIZE, GRID_SIZE), (1.5, 1.5, 8.0), "ED", 3)[0])
+    greys = (2 * (image - image.min()) / np.ptp(image) - 1).astype(np.float32)
+    judge = Judge(Segmenter(tiny_unet, "cpu", precision))
+    together = judge._found(greys)
+    assert len(np.unique(together)) > 2, "it finds something"
+    np.testing.assert_array_equal(together, np.concatenate([judge._found(grey[None]) for grey in greys]))
+    np.testing.assert_array_equal(together[::-1], judge._found(greys[::-1]))
