@@ -126,7 +126,8 @@ class DatasetWriter:
         row = {**dict.fromkeys(COLUMNS, ""), "kept": "yes", **facts, "name": name}
         with writing_to(self.folder):
             files = self.files(name)
-            # One short write, which a kill does or leaves out; until then nothing of the case is there.
+            # One short write, which a kill does or leaves out, so that the name is whole or empty; until then nothing of
+            # the case is there.
             self._marker.write_bytes(name.encode())
             try:
                 write_stack(image, Path(files["image"]))
@@ -243,7 +244,8 @@ class DatasetWriter:
         # Of processes that were killed, and whose cases another one made.
         for path in self.folder.glob(f"{UNFINISHED}*"):
             with suppress(FileNotFoundError):
-                if path.read_text(encoding="utf-8") in lines:
+                # Whoever was killed at its first byte named nothing, and wrote nothing.
+                if path.read_text(encoding="utf-8") in {"", *lines}:
                     path.unlink()
         return True
 

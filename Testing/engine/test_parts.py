@@ -185,6 +185,15 @@ def test_a_run_without_parts_goes_on_in_parts(tmp_path: Path) -> None:
     assert not hidden(tmp_path)
 
 
+def test_a_part_killed_at_its_first_byte_leaves_nothing(tmp_path: Path) -> None:
+    fill_parts(parts_of(tmp_path, 4))
+    # Created, but not written to: the next run has other parts, and none of them takes this one for its own.
+    (tmp_path / ".unfinished-2of4").write_bytes(b"")
+    end(parts_of(tmp_path, 3, resume=True), draw=False)
+    assert names(tmp_path) == CASES
+    assert not hidden(tmp_path)
+
+
 def test_what_was_changed_in_the_manifest_stays(tmp_path: Path) -> None:
     made(tmp_path, 0, 1)
     (tmp_path / MANIFEST).write_text((tmp_path / MANIFEST).read_text().replace("yes", "no"))
