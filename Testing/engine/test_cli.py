@@ -24,7 +24,7 @@ from cardiac_diffusion_aug import __version__
 from cardiac_diffusion_aug.attributes import LEVELS
 from cardiac_diffusion_aug.bundle import load_bundle
 from cardiac_diffusion_aug.cli import BROKEN_PIPE, PROGRAM, main
-from cardiac_diffusion_aug.jobs import JOBS
+from cardiac_diffusion_aug.jobs import JOBS, Context
 from cardiac_diffusion_aug.jobs.base import flag, options
 from cardiac_diffusion_aug.labels import ACDC_ORDER, LV, MYO, RV
 from cardiac_diffusion_aug.slices import same_geometry
@@ -482,6 +482,24 @@ def test_labels_are_read_in_the_stated_order(make: Maker, tmp_path: Path) -> Non
         results.append(make(name, "--masks", str(masks), job="synthesize"))
     for folder in results:
         np.testing.assert_array_equal(pixels(mask_path(folder, "heart")), values)
+
+
+def test_what_is_there_already_counts_as_done(tiny_model: Path, tmp_path: Path) -> None:
+    class Places(Context):
+        def __init__(self) -> None:
+            super().__init__()
+            self.told: list[tuple[int, int]] = []
+
+        def progress(self, done: int, total: int, message: str = "") -> None:
+            self.told.append((done, total))
+
+    sitk.WriteImage(phantom_stack(2)[1], str(tmp_path / "heart.nrrd"))
+    asked = {"masks": tmp_path / "heart.nrrd", "output": tmp_path / "set", "model": str(tiny_model), "device": "cpu"}
+    for resume in (False, True):
+        context = Places()
+        JOBS["synthesize"](**asked, variations=2, resume=resume).run(context)
+        assert context.told[-1] == (4, 4)
+        assert [done for done, _ in context.told] == sorted(done for done, _ in context.told)
 
 
 def test_a_folder_of_masks_goes_on(make: Maker, tmp_path: Path) -> None:

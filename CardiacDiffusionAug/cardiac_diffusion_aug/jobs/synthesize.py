@@ -47,6 +47,7 @@ class Synthesize(SamplingJob):
                 names = [f"{stem}_v{v:03d}" if self.variations > 1 else stem for v in range(self.variations)]
                 missing = [variation for variation, name in enumerate(names) if name not in writer.done]
                 done += (self.variations - len(missing)) * mask.GetDepth()
+                context.progress(done, total)
                 # As many images as are made at a time; each is written, and shown, as soon as these are there.
                 size = max(1, generator.largest_batch // mask.GetDepth())
                 for some in (missing[first : first + size] for first in range(0, len(missing), size)):
@@ -54,8 +55,8 @@ class Synthesize(SamplingJob):
                     asked = (self.seed, case, some, self.attributes, context.check)
                     images = synthesize_stack(generator, mask, *asked, partial(_tell, context, done, total))
                     for variation, image in zip(some, images, strict=True):
-                        name, own = names[variation], {"patient": stem, "case": case, "variation": variation}
-                        own["source"] = str(path)
+                        name = names[variation]
+                        own = {"patient": stem, "case": case, "variation": variation, "source": str(path)}
                         writer.add(name, image, mask, {**facts, **own})
                         context.result({"name": name, **writer.files(name), **facts, **own})
                     done += len(some) * mask.GetDepth()
