@@ -115,7 +115,7 @@ class Bundle:
             facts = self.info["training"][part]["facts"]
             others = [facts[name]["patients"] for name in ("start", "teacher") if name in facts]
             return sorted({str(patient) for patients in (facts["split"]["train"], *others) for patient in patients})
-        except (LookupError, TypeError, AttributeError):
+        except (LookupError, TypeError):
             return None
 
     def network(self, part: str) -> nn.Module:

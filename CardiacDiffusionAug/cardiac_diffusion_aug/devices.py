@@ -49,7 +49,7 @@ def choose_device(name: str = "auto") -> torch.device:
 
 def on_device(network: nn.Module, device: torch.device) -> nn.Module:
     """The network on a device, its weights laid out channels last."""
-    # Not by `to` of diffusers, which imports much that only quantized networks need.
+    # Not by `to` of diffusers, which imports much that only quantized networks need. Its types lack the memory format.
     return nn.Module.to(network, device, memory_format=torch.channels_last)  # type: ignore[call-overload]
 
 

@@ -18,7 +18,7 @@ import numpy as np
 
 from .anatomy import failures
 from .attributes import Attributes
-from .devices import BATCHES_OF_THREADS, samples_together
+from .devices import samples_together, suggested_batch_size
 from .errors import CardiacError
 from .generation import FIRST_IMAGE_STREAM, GREY_LEVELS, MASK_STREAM, GeneratedCase, Generator, GreyArray, image_noise
 from .labels import STRUCTURES, dice_of_structures
@@ -76,7 +76,7 @@ class Judge:
         # As with the generator: kernels of a processor round otherwise for other batches.
         together = samples_together(self.segmenter.device, self.segmenter.bfloat16)
         padded = np.concatenate([greys, greys[-1:].repeat(-len(greys) % together, axis=0)])
-        size = 1 if together == 1 else BATCHES_OF_THREADS * together
+        size = suggested_batch_size(self.segmenter.device, together)
         parts = [self.segmenter.labels(padded[first : first + size]) for first in range(0, len(padded), size)]
         return np.concatenate(parts)[: len(greys)]
 

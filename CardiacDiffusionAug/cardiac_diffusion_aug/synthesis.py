@@ -77,9 +77,11 @@ def synthesize_stack(
     """
     grid = grid_around(mask, heart_center(sitk.GetArrayViewFromImage(mask)))
     slices = list(resample_labels(mask, grid))
-    noise = [image_noise(seed, case, FIRST_IMAGE_STREAM + variation) for variation in variations for _ in slices]
+    noise = [image_noise(seed, case, FIRST_IMAGE_STREAM + variation) for variation in variations]
     masks = slices * len(variations)
-    images = generator.images(masks, noise, [attributes] * len(masks), check, progress=progress)
+    images = generator.images(
+        masks, [its for its in noise for _ in slices], [attributes] * len(masks), check, progress=progress
+    )
     stacks = (images[first : first + len(slices)] for first in range(0, len(images), len(slices)))
     return [_on_own_grid(np.stack(stack), grid, mask) for stack in stacks]
 

@@ -181,9 +181,17 @@ class Evaluate(Job):
 
 def _seen(bundle: Bundle | None) -> set[str] | None:
     """Patients whom either network of a generator learned from; None where that is not known."""
-    parts = ("mask_denoiser", "image_denoiser")
-    seen = [None] if bundle is None else [bundle.training_patients(part) for part in parts]
-    return None if None in seen else {patient for patients in seen for patient in patients or ()}
+    from ..bundle import GENERATOR, NETWORKS
+
+    if bundle is None:
+        return None
+    seen: set[str] = set()
+    for part in NETWORKS[GENERATOR]:
+        patients = bundle.training_patients(part)
+        if patients is None:
+            return None
+        seen.update(patients)
+    return seen
 
 
 def _summary(sections: list[Any]) -> list[str]:

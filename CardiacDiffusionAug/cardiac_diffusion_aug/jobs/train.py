@@ -282,10 +282,15 @@ class GeneratorTraining(TrainingJob):
     )
     calls: int = option(4, "network calls for a sample, with --teacher", minimum=1, maximum=100)
 
+    @property
+    def is_from_nothing(self) -> bool:
+        """Whether it builds on no other model."""
+        return self.start is None and self.teacher is None
+
     def suited(self, slices: int) -> dict[str, Any]:
         """What suits a training from nothing or from weights on so many slices, or one that follows a teacher."""
         borne = min(max(round(self.PASSES * slices / self.batch_size), LEAST_STEPS), MOST_STEPS)
-        if self.start is None and self.teacher is None:
+        if self.is_from_nothing:
             return {**FROM_NOTHING, "steps": borne}
         steps = FOLLOWING_STEPS if self.start is None else round(SHARE_FROM_WEIGHTS * borne)
         return {**FROM_WEIGHTS, "steps": steps, "warmup_steps": (self.steps or steps) // 10}
@@ -389,7 +394,7 @@ class TrainImages(GeneratorTraining):
     def suited(self, slices: int) -> dict[str, Any]:
         """As for both, and how long to stay at half the resolution."""
         suited = super().suited(slices)
-        share = HALF_RESOLUTION_SHARE if self.start is None and self.teacher is None else 0.0
+        share = HALF_RESOLUTION_SHARE if self.is_from_nothing else 0.0
         return {**suited, "half_resolution_steps": int(share * (self.steps or suited["steps"]))}
 
     def recipe(self) -> Recipe:

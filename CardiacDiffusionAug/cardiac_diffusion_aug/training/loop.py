@@ -20,7 +20,7 @@ from diffusers.training_utils import EMAModel
 from torch import Tensor, nn
 from torch._dynamo.exc import TorchDynamoException
 
-from ..devices import choose_device, use_bfloat16
+from ..devices import choose_device, on_device, use_bfloat16
 from ..errors import CardiacError, shown
 from .snapshots import latest_snapshot, load_snapshot, save_snapshot
 
@@ -178,10 +178,7 @@ def train(
     accelerator = Accelerator(
         cpu=chosen.type == "cpu", mixed_precision="bf16" if use_bfloat16(precision, chosen) else "no"
     )
-    # The types of torch lack the memory format.
-    network: nn.Module = task.network.to(  # type: ignore[call-overload]
-        accelerator.device, memory_format=torch.channels_last
-    )
+    network = on_device(task.network, accelerator.device)
     optimizer = torch.optim.AdamW(
         network.parameters(), recipe.learning_rate, betas=(0.9, 0.99), weight_decay=recipe.weight_decay
     )

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from ..errors import CardiacError
 
 N = TypeVar("N", bound=nn.Module)
+T = TypeVar("T")
 PREFIX = "snapshot-"
 KEPT = 2
 UNREADABLE = (OSError, LookupError, TypeError, ValueError, RuntimeError, SafetensorError)
@@ -43,11 +44,16 @@ def best_snapshot(folder: Path) -> Path | None:
 
 
 def _validation_loss(path: Path) -> float:
+    loss = _said(path, lambda state: float(state["history"][-1]["validation_loss"]))
+    return math.inf if math.isnan(loss) else loss
+
+
+def _said(path: Path, take: Callable[[dict[str, Any]], T]) -> T:
+    """What is taken of the state of a snapshot."""
     try:
-        loss = float(json.loads((path / "state.json").read_text(encoding="utf-8"))["history"][-1]["validation_loss"])
+        return take(json.loads((path / "state.json").read_text(encoding="utf-8")))
     except UNREADABLE as error:
         raise CardiacError(f"{path} is damaged; remove that folder.", "bad_model") from error
-    return math.inf if math.isnan(loss) else loss
 
 
 def _snapshots(folder: Path) -> list[Path]:
@@ -138,10 +144,7 @@ def snapshot_facts(path: Path) -> dict[str, Any]:
     Raises:
         CardiacError: the snapshot is damaged.
     """
-    try:
-        return dict(json.loads((path / "state.json").read_text(encoding="utf-8"))["facts"])
-    except UNREADABLE as error:
-        raise CardiacError(f"{path} is damaged; remove that folder.", "bad_model") from error
+    return _said(path, lambda state: dict(state["facts"]))
 
 
 def averaged_network(path: Path, make: Callable[[], N]) -> tuple[N, dict[str, Any]]:

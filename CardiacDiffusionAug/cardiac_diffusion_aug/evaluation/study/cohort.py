@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from ...bundle import BUNDLE_FILE, GENERATOR, Bundle, load_bundle
+from ...bundle import BUNDLE_FILE, GENERATOR, NETWORKS, Bundle, load_bundle
 from ...datasets import Case
 from ...datasets.pack import SlicePack
 from ...datasets.splits import split_patients, take_patients
@@ -138,7 +138,7 @@ def require_within(bundle: Bundle, fraction: Fraction) -> None:
     Raises:
         CardiacError: it saw others, or does not say whom it saw.
     """
-    for part in ("mask_denoiser", "image_denoiser"):
+    for part in NETWORKS[GENERATOR]:
         seen = bundle.training_patients(part)
         if seen is None:
             raise CardiacError(
@@ -163,7 +163,7 @@ def require_without(bundle: Bundle, cohort: Cohort) -> None:
     Raises:
         CardiacError: it did, or does not say whom it saw.
     """
-    for part in ("mask_denoiser", "image_denoiser"):
+    for part in NETWORKS[GENERATOR]:
         seen = bundle.training_patients(part)
         if seen is None:
             raise CardiacError(
