@@ -126,8 +126,8 @@ class DatasetWriter:
         row = {**dict.fromkeys(COLUMNS, ""), "kept": "yes", **facts, "name": name}
         with writing_to(self.folder):
             files = self.files(name)
-            # One short write, which a kill does or leaves out, so that the name is whole or empty; until then nothing of
-            # the case is there.
+            # One short write, which a kill does or leaves out: the name is whole or empty. Until then nothing of the
+            # case is there.
             self._marker.write_bytes(name.encode())
             try:
                 write_stack(image, Path(files["image"]))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from .devices import (
     suggested_batch_size,
     use_bfloat16,
 )
+from .diffusion.replay import Replayed
 from .diffusion.sampling import case_noise, guided, sample
 from .errors import CardiacError
 from .networks.blocks import UNKNOWN
@@ -32,6 +34,7 @@ from .outlines import CHANNELS, REACH_MM, masks_of
 from .slices import GRID_SIZE, GRID_SPACING, LabelArray
 
 MASK_STREAM, FIRST_IMAGE_STREAM, ATTRIBUTE_STREAM, SHAPE_STREAM = 0, 1, 2**31, 2**31 + 1
+KINDS = MASK, IMAGE = "mask", "image"
 GPU_MASK_CHUNK = 16
 GREY_LEVELS = 255
 
@@ -82,7 +85,7 @@ class Generator:
     Args:
         model: name or folder of a model.
         device: `auto`, `cuda`, `mps`, `cpu`.
-        precision: `bf16`, `fp32`, or `auto` for bfloat16 where it is fast. Masks are made in float32 on a GPU always.
+        precision: `bf16`, `fp32`, or `auto` for bfloat16 where it is fast.
         steps: network calls for an image; by default what the model was published with. Masks keep their own default.
         guidance_scale: strength of the attributes that are asked for; 1 is none.
         batch_size: images at a time, by default what fits into the memory of a GPU, or two for each thread of a CPU
@@ -115,9 +118,8 @@ class Generator:
         self.bfloat16 = use_bfloat16(precision, self.device)
         self.notify = notify
         self.configure(steps, guidance_scale, batch_size, draw_attributes, balance_groups, vary_shape_mm)
-        self._masks = self._ready("mask_denoiser")
-        self._images = self._ready("image_denoiser")
-        self._schedulers = {part: self.bundle.scheduler(part) for part in ("mask_scheduler", "image_scheduler")}
+        self._networks = {kind: self._ready(f"{kind}_denoiser") for kind in KINDS}
+        self._schedulers = {kind: self.bundle.scheduler(f"{kind}_scheduler") for kind in KINDS}
 
     def configure(
         self,
@@ -145,9 +147,13 @@ class Generator:
             )
         self.steps = int(steps or usual)
         self.guidance_scale = float(self.bundle.default("guidance_scale") if guidance_scale is None else guidance_scale)
+        self._replayed: dict[str, Replayed] = {}
         self._together = samples_together(self.device, self.bfloat16)
         self.largest_batch = int(batch_size or suggested_batch_size(self.device, self._together))
         self.batch_size = self.largest_batch
+        if self.device.type == "cuda":
+            # One size alone: it is recorded once, and a case does not depend on how many there are.
+            self._together = self.batch_size
         if self.device.type == "cpu":
             # Kernels of a CPU round otherwise for other batch sizes, and a case must not depend on its neighbours.
             self.largest_batch = 1 if self._together == 1 else self._padded(self.largest_batch)
@@ -202,11 +208,6 @@ class Generator:
         return drawn(self._table, asked, float(np.random.default_rng(stream).random()))
 
     @property
-    def bfloat16_masks(self) -> bool:
-        """Whether masks too are made in bfloat16: on a CPU, where they would else take most of the time."""
-        return self.bfloat16 and self.device.type == "cpu"
-
-    @property
     def spacing(self) -> tuple[float, float, float]:
         """Pixel size along columns and rows, and slice thickness, in mm."""
         return GRID_SPACING, GRID_SPACING, float(self.bundle.info["slice_thickness_mm"])
@@ -225,8 +226,8 @@ class Generator:
 
         `attributes` are asked for; each case has its `own`, or others as `attributes_of` says.
 
-        They are made in float32 and in chunks of one fixed size on a GPU, and on a CPU as `samples_together` says, so
-        that a mask is the same to the bit whatever else is made beside it.
+        They are made in chunks of one fixed size on a GPU, and on a CPU as `samples_together` says, so that a mask is
+        the same to the bit whatever else is made beside it.
         """
         on_cpu = self.device.type == "cpu"
         chunk = self.largest_batch if on_cpu else GPU_MASK_CHUNK
@@ -238,12 +239,8 @@ class Generator:
             part = draws[first : first + chunk]
             padded = part + part[-1:] * ((self._padded(len(part)) if on_cpu else chunk) - len(part))
             noise = torch.stack([case_noise(seed, case, stream, shape) for case, stream, _ in padded])
-            rows = [its for _, _, its in padded]
-            denoiser = self._guided(lambda x, s, a: self._masks(x, s, a), rows, attributes)
-            scheduler = self._schedulers["mask_scheduler"]
-            with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bfloat16_masks):
-                made = sample(denoiser, self._to_device(noise), scheduler, self.mask_steps, check)
-            outlines = made[: len(part)].cpu()
+            rows = self._rows([its for _, _, its in padded], attributes)
+            outlines = self._made(MASK, check, self._to_device(noise), *rows)[: len(part)].cpu()
             if self.vary_shape_mm:
                 outlines = outlines + torch.stack([self._shift(seed, case, stream) for case, stream, _ in part])
             result += list(masks_of(outlines))
@@ -299,33 +296,59 @@ class Generator:
         count, more = len(masks), self._padded(len(masks)) - len(masks)
         masks, noise = [*masks, *[masks[-1]] * more], [*noise, *[noise[-1]] * more]
         attributes = [*attributes, *[attributes[-1]] * more]
+        classes = self._to_device(one_hot(torch.from_numpy(np.stack(masks)).to(self.device)))
+        noises = self._to_device(torch.stack(list(noise)))
+        made = self._made(IMAGE, check, noises, *self._rows(attributes, asked), classes)
+        return list(to_grey(made[:count, 0]))
+
+    def _made(self, kind: str, check: Callable[[], None], *tensors: Tensor | None) -> Tensor:
+        """Samples of a kind: on a GPU of CUDA in one go, elsewhere step by step, with a look at `check` before each."""
+        if self.device.type != "cuda":
+            return self._sampled(kind, check, *tensors)  # type: ignore[arg-type]
+        check()
+        if kind not in self._replayed:
+            self._replayed[kind] = Replayed(partial(self._sampled, kind, lambda: None))
+        return self._replayed[kind](*tensors)
+
+    def _sampled(
+        self,
+        kind: str,
+        check: Callable[[], None],
+        noise: Tensor,
+        rows: Tensor,
+        without: Tensor | None,
+        classes: Tensor | None = None,
+    ) -> Tensor:
+        """Samples (N, C, H, W) from noise.
+
+        Args:
+            kind: mask or image.
+            check: called between steps.
+            noise: (N, C, H, W).
+            rows: attributes (N, 3) of each.
+            without: those away from which they are guided; None for no guidance.
+            classes: one-hot masks (N, 4, 128, 128) of images.
+        """
+        network = self._networks[kind]
+        steps = self.mask_steps if kind == MASK else self.steps
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bfloat16):
-            classes = self._to_device(one_hot(torch.from_numpy(np.stack(masks))))
-            modulation = self._images.modulation(classes)
-            denoiser = self._guided(lambda x, s, a: self._images(x, s, a, modulation), attributes, asked)
-            scheduler = self._schedulers["image_scheduler"]
-            made = sample(denoiser, self._to_device(torch.stack(list(noise))), scheduler, self.steps, check)
-        return list(to_grey(made[:count, 0].float().cpu()))
+            given = [] if classes is None else [network.modulation(classes)]
+            denoiser = lambda x, sigma: network(x, sigma, rows, *given)  # noqa: E731
+            if without is not None:
+                denoiser = guided(denoiser, lambda x, sigma: network(x, sigma, without, *given), self.guidance_scale)
+            return sample(denoiser, noise, self._schedulers[kind], steps, check).float()
 
     def _padded(self, count: int) -> int:
         """The least batch for so many samples; see `samples_together`."""
         return math.ceil(count / self._together) * self._together
 
-    def _guided(
-        self,
-        network: Callable[[Tensor, Tensor, Tensor], Tensor],
-        attributes: Sequence[Attributes],
-        asked: Attributes | None,
-    ) -> Callable[[Tensor, Tensor], Tensor]:
-        """The network with attributes, away from what it says without those that were asked for."""
-        rows = attribute_rows(attributes).to(self.device)
+    def _rows(self, attributes: Sequence[Attributes], asked: Attributes | None) -> tuple[Tensor, Tensor | None]:
+        """Attributes as rows, and those without what was asked for, where there is something to guide away from."""
+        rows = attribute_rows(attributes)
         guided_ones = torch.ones(3) if asked is None else (attribute_rows([asked])[0] != UNKNOWN).float()
-        without = torch.where(guided_ones.to(self.device) > 0, torch.full_like(rows, UNKNOWN), rows)
-        if bool((without == rows).all()):
-            return lambda x, sigma: network(x, sigma, rows)
-        return guided(
-            lambda x, sigma: network(x, sigma, rows), lambda x, sigma: network(x, sigma, without), self.guidance_scale
-        )
+        without = torch.where(guided_ones > 0, torch.full_like(rows, UNKNOWN), rows)
+        plain = self.guidance_scale == 1 or bool((without == rows).all())
+        return rows.to(self.device), None if plain else without.to(self.device)
 
     def _ready(self, part: str) -> Any:
         return on_device(self.bundle.network(part), self.device)
@@ -334,8 +357,8 @@ class Generator:
         return tensor.to(self.device, memory_format=torch.channels_last)
 
     def _halve_batch(self, error: BaseException) -> None:
-        # Fewer than `_together` are padded, and need no less.
-        if self.batch_size <= self._together:
+        # Fewer than `_together` are padded on a CPU, and need no less.
+        if self.batch_size <= (1 if self.device.type == "cuda" else self._together):
             raise CardiacError(
                 f"Not even one image fits into the memory of {self.device}; close other programs or use --device cpu.",
                 "out_of_memory",
@@ -343,6 +366,8 @@ class Generator:
         self.batch_size //= 2
         self.largest_batch = self.batch_size
         if self.device.type == "cuda":
+            self._together = self.batch_size
+            self._replayed.clear()
             torch.cuda.empty_cache()
         self.notify(f"Memory of {self.device} ran out; going on with {self.batch_size} images at a time.")
 
@@ -367,7 +392,7 @@ def attribute_rows(attributes: Sequence[Attributes]) -> Tensor:
 
 def to_grey(images: Tensor) -> GreyArray:
     """Images in [-1, 1] as grey levels 0..255."""
-    return ((images.clamp(-1, 1) + 1) / 2 * GREY_LEVELS).round().to(torch.uint8).numpy()
+    return ((images.clamp(-1, 1) + 1) / 2 * GREY_LEVELS).round().to(torch.uint8).cpu().numpy()
 
 
 def _batches(items: Iterator[tuple[int, int]], size: Callable[[], int]) -> Iterator[list[tuple[int, int]]]:

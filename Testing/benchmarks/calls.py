@@ -160,7 +160,7 @@ class Bench:
             noise = case_noise(SEED, case, MASK_STREAM, (CHANNELS, GRID_SIZE // 2, GRID_SIZE // 2))[None]
             rows = attribute_rows(self.attributes[case : case + 1]).to(generator.device)
             denoiser = partial(network, attributes=rows)
-            with torch.autocast(generator.device.type, torch.bfloat16, enabled=generator.bfloat16_masks):
+            with torch.autocast(generator.device.type, torch.bfloat16, enabled=generator.bfloat16):
                 outlines = sample(denoiser, self._placed(noise, generator), scheduler, point.calls)
             made.append(masks_of(outlines.cpu())[0])
         return np.stack(made)

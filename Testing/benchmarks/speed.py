@@ -73,12 +73,10 @@ def our_entries(bench: Bench, bundle: Bundle, steps: Sequence[int]) -> list[Entr
     entries = []
     for contender, counts in ((uncached, [shipped]), (cached, sorted({*steps, shipped}))):
         layout, flops = bench.place(contender), bench.flops(contender)
-        # Warm-up.
-        bench.images(contender, scheduler, 2)
         for count in counts:
             name = contender.name + (", as shipped" if contender is cached and count == shipped else "")
             total = flops["once"] + count * flops["call"]
-            run = partial(bench.images, contender, scheduler, count)
+            run = bench.sampler(contender, scheduler, count)
             entries.append(Entry(name, str(count), layout, flops["call"], total, run))
     return entries
 

@@ -494,10 +494,10 @@ def test_what_is_there_already_counts_as_done(tiny_model: Path, tmp_path: Path) 
             self.told.append((done, total))
 
     sitk.WriteImage(phantom_stack(2)[1], str(tmp_path / "heart.nrrd"))
-    asked = {"masks": tmp_path / "heart.nrrd", "output": tmp_path / "set", "model": str(tiny_model), "device": "cpu"}
+    asked: dict[str, Any] = {"masks": tmp_path / "heart.nrrd", "output": tmp_path / "set", "model": str(tiny_model)}
     for resume in (False, True):
         context = Places()
-        JOBS["synthesize"](**asked, variations=2, resume=resume).run(context)
+        JOBS["synthesize"](**asked, **{"device": "cpu", "variations": 2, "resume": resume}).run(context)
         assert context.told[-1] == (4, 4)
         assert [done for done, _ in context.told] == sorted(done for done, _ in context.told)
 

@@ -46,7 +46,8 @@ def sample(
     Returns:
         The sample, shape of `noise`, float32.
     """
-    scheduler.set_timesteps(steps, device=noise.device)
+    # On the CPU, where all that the scheduler reckons are single numbers: the device is never waited for.
+    scheduler.set_timesteps(steps)
     # Else it looks the first time step up, and of two that are rounded alike it takes the second.
     scheduler.set_begin_index(0)
     x = noise

@@ -152,7 +152,7 @@ class Generate(SamplingJob):
         later = {
             "balance_groups": self.balance_groups,
             "vary_shape": self.vary_shape,
-            "masks_bfloat16": generator.bfloat16_masks,
+            "masks_bfloat16": generator.bfloat16,
         }
         drawn = {"draw_attributes": self.draw_attributes, **{name: value for name, value in later.items() if value}}
         settings = {**self.settings(generator), **drawn, "filter": judge.segmenter.bundle.sha256 if judge else None}

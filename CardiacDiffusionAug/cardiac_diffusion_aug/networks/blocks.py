@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..attributes import GROUPS, PHASES
+from .fused import can_fuse, fused_activation
 
 Modulation = tuple[Tensor, Tensor]
 """Scale and shift (N, C, H, W) of a spatially-adaptive normalization, for each pixel."""
@@ -93,17 +94,38 @@ class ResidualBlock(nn.Module):
 
     def forward(self, x: Tensor, condition: Tensor, modulation: Iterator[Modulation] | None) -> Tensor:
         """(N, inputs, H, W) to (N, outputs, H, W); takes two items of `modulation` where spatial."""
-        h = self.conv1(F.silu(self._modulate(self.norm1(x), modulation)))
-        scale, shift = self.condition(condition)[:, :, None, None].chunk(2, dim=1)
-        h = torch.addcmul(shift, self._modulate(self.norm2(h), modulation), 1 + scale)
-        return self.skip(x) + self.conv2(F.silu(h))
+        h = self.conv1(activation(x, self.norm1, self._next(modulation)))
+        h = self.conv2(activation(h, self.norm2, self._next(modulation), self.condition(condition)))
+        return self.skip(x) + h
 
-    def _modulate(self, h: Tensor, modulation: Iterator[Modulation] | None) -> Tensor:
+    def _next(self, modulation: Iterator[Modulation] | None) -> Modulation | None:
         if not self.spatial:
-            return h
+            return None
         assert modulation is not None, "a spatial block needs its modulation"
-        scale, shift = next(modulation)
-        return torch.addcmul(shift, h, scale)
+        return next(modulation)
+
+
+def activation(
+    x: Tensor, norm: nn.GroupNorm, modulation: Modulation | None = None, condition: Tensor | None = None
+) -> Tensor:
+    """SiLU of a normalized tensor (N, C, H, W), modulated by pixel and by channel.
+
+    Args:
+        x: what is normalized.
+        norm: how.
+        modulation: of each pixel.
+        condition: (N, 2 C): of each channel, what is added to a scale of 1, and the shift.
+    """
+    if can_fuse(x):
+        return fused_activation(x, norm, modulation, condition)
+    h = norm(x)
+    if modulation is not None:
+        scale, shift = modulation
+        h = torch.addcmul(shift, h, scale)
+    if condition is not None:
+        scale, shift = condition[:, :, None, None].chunk(2, dim=1)
+        h = torch.addcmul(shift, h, 1 + scale)
+    return F.silu(h)
 
 
 class SelfAttention(nn.Module):
@@ -204,7 +226,7 @@ class UNet(nn.Module):
                 h = item(torch.cat([h, skips.pop()], dim=1), condition, items)
             if level < len(self.grow):
                 h = self.grow[level](F.interpolate(h, scale_factor=2.0, mode="nearest"))
-        return self.exit(F.silu(self.exit_norm(h)))
+        return self.exit(activation(h, self.exit_norm))
 
 
 def with_coordinates(x: Tensor) -> Tensor:

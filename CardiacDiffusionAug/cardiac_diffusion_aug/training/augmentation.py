@@ -14,6 +14,7 @@ from ..slices import GRID_SIZE
 
 ELASTIC_NODES = 6
 BIAS_NODES = 4
+CPU = torch.device("cpu")
 BLUR_REACH = 3
 """Pixels to either side that a blur looks at."""
 
@@ -66,9 +67,15 @@ AS_IT_IS = Appearance()
 
 
 def sampling_points(
-    count: int, amount: Deformation, generator: torch.Generator, size: int = PACK_SIZE
+    count: int,
+    amount: Deformation,
+    generator: torch.Generator,
+    size: int = PACK_SIZE,
+    device: torch.device = CPU,
 ) -> tuple[Tensor, Tensor]:
     """Where each pixel of the model's grid is read from in a packed slice of `size` pixels along each side.
+
+    What is drawn is drawn on the CPU, and so the same on every device.
 
     Returns:
         Points (count, 128, 128, 2) as `grid_sample` takes them, and each sample's magnification (count,).
@@ -79,10 +86,11 @@ def sampling_points(
 
     angle, zoom = uniform(math.radians(amount.degrees)), torch.exp(uniform(math.log1p(amount.scale)))
     shift = torch.stack([uniform(amount.shift), uniform(amount.shift)], dim=1)
-    axis = torch.arange(GRID_SIZE) - (GRID_SIZE - 1) / 2
+    nodes = torch.randn(count, 2, ELASTIC_NODES, ELASTIC_NODES, generator=generator) * amount.elastic
+    angle, zoom, shift, nodes = (t.to(device) for t in (angle, zoom, shift, nodes))
+    axis = torch.arange(GRID_SIZE, device=device) - (GRID_SIZE - 1) / 2
     y, x = torch.meshgrid(axis, axis, indexing="ij")
     points = torch.stack([x, y], dim=-1).expand(count, -1, -1, -1)
-    nodes = torch.randn(count, 2, ELASTIC_NODES, ELASTIC_NODES, generator=generator) * amount.elastic
     if amount.elastic > 0:
         points = points + F.interpolate(nodes, GRID_SIZE, mode="bicubic", align_corners=True).movedim(1, -1)
     cos, sin = torch.cos(angle) / zoom, torch.sin(angle) / zoom
@@ -98,7 +106,7 @@ def read_at(slices: Tensor, points: Tensor, mode: str, outside: float) -> Tensor
 
 def change_gamma(images: Tensor, amount: Deformation, generator: torch.Generator) -> Tensor:
     """Images in [-1, 1] with their mid-tones made lighter or darker."""
-    change = (torch.rand(len(images), generator=generator) * 2 - 1) * amount.gamma
+    change = ((torch.rand(len(images), generator=generator) * 2 - 1) * amount.gamma).to(images.device)
     return ((images.clamp(-1, 1) + 1) / 2) ** torch.exp(change).view(-1, 1, 1, 1) * 2 - 1
 
 

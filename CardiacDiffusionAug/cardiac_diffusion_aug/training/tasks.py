@@ -18,7 +18,7 @@ from ..networks.mask_denoiser import MaskDenoiser
 from ..outlines import CHANNELS, masks_of, signed_distances
 from ..preview import contact_sheet
 from ..slices import GRID_SIZE
-from .augmentation import NONE, Deformation, change_gamma, read_at, sampling_points
+from .augmentation import CPU, NONE, Deformation, change_gamma, read_at, sampling_points
 from .objectives import Flow, Objective
 
 SHEET_CASES = 16
@@ -140,13 +140,13 @@ class MaskTask(_Task):
         half: bool,
         drop: float,
     ) -> tuple[Tensor, tuple[Tensor, ...]]:
-        points, zoom = sampling_points(len(rows), deform, generator)
+        points, zoom = sampling_points(len(rows), deform, generator, device=self.device)
         points = (points[:, ::2, ::2] + points[:, 1::2, ::2] + points[:, ::2, 1::2] + points[:, 1::2, 1::2]) / 4
-        clean = read_at(self._distances[id(pack)][rows], points, "bilinear", -1.0)
+        clean = read_at(self._distances[id(pack)][rows].to(self.device), points, "bilinear", -1.0)
         # Distances grow with the heart, but what was cut off at the reach stays there.
         far = clean.abs() >= 1 - FAR_TOLERANCE
         clean = torch.where(far, clean, (clean * zoom.view(-1, 1, 1, 1)).clamp(-1, 1))
-        return clean.to(self.device), (self._attributes(pack, rows, drop, generator),)
+        return clean, (self._attributes(pack, rows, drop, generator),)
 
     def _conditioned(self, network: nn.Module, *condition: Tensor) -> Denoiser:
         (attributes,) = condition
@@ -189,11 +189,11 @@ class ImageTask(_Task):
         half: bool,
         drop: float,
     ) -> tuple[Tensor, tuple[Tensor, ...]]:
-        clean, mask = deformed_pairs(pack, rows, deform, generator)
+        clean, mask = deformed_pairs(pack, rows, deform, generator, self.device)
         if half:
             clean, mask = (nn.functional.avg_pool2d(t, 2) for t in (clean, mask))
         attributes = self._attributes(pack, rows, drop, generator)
-        clean, mask = (t.to(self.device, memory_format=torch.channels_last) for t in (clean, mask))
+        clean, mask = (t.contiguous(memory_format=torch.channels_last) for t in (clean, mask))
         return clean, (attributes, mask)
 
     def _conditioned(self, network: nn.Module, *condition: Tensor) -> Denoiser:
@@ -216,15 +216,20 @@ class ImageTask(_Task):
 
 
 def deformed_pairs(
-    pack: SlicePack, rows: Tensor, deform: Deformation, generator: torch.Generator
+    pack: SlicePack,
+    rows: Tensor,
+    deform: Deformation,
+    generator: torch.Generator,
+    device: torch.device = CPU,
 ) -> tuple[Tensor, Tensor]:
-    """Images (N, 1, 128, 128) in [-1, 1] and one-hot masks (N, 4, 128, 128), deformed alike."""
-    points, _ = sampling_points(len(rows), deform, generator)
-    images = torch.from_numpy(pack.images[rows.numpy()])[:, None].float() * (2 / GREY_LEVELS) - 1
+    """Images (N, 1, 128, 128) in [-1, 1] and one-hot masks (N, 4, 128, 128), deformed alike, on the device."""
+    points, _ = sampling_points(len(rows), deform, generator, device=device)
+    images, masks = (torch.from_numpy(slices[rows.numpy()]).to(device) for slices in (pack.images, pack.masks))
+    images = images[:, None].float() * (2 / GREY_LEVELS) - 1
     images = read_at(images, points, "bicubic", -1.0).clamp(-1, 1)
     if deform.gamma:
         images = change_gamma(images, deform, generator)
-    classes = one_hot(torch.from_numpy(pack.masks[rows.numpy()]))
+    classes = one_hot(masks)
     weights = read_at(classes[:, 1:], points, "bilinear", 0.0)
     weights = torch.cat([1 - weights.sum(1, keepdim=True), weights], dim=1)
     return images, one_hot(likeliest(weights))
