@@ -15,7 +15,8 @@ DEVICES = ("auto", "cuda", "mps", "cpu")
 PRECISIONS = ("auto", "bf16", "fp32")
 BYTES_PER_CASE = 160 << 20
 """Memory that one case of a batch takes at most while its image is made, measured on the shipped model."""
-LARGEST_BATCH = 64
+LARGEST_BATCH = 32
+"""Of a GPU: twice as many gain a quarter, and one case would wait for all of them."""
 MOST_TOGETHER = 8
 """Threads of a processor beyond which it makes one case at a time: a batch of one for each would take too long."""
 BATCHES_OF_THREADS = 2
@@ -51,6 +52,14 @@ def on_device(network: nn.Module, device: torch.device) -> nn.Module:
     """The network on a device, its weights laid out channels last."""
     # Not by `to` of diffusers, which imports much that only quantized networks need. Its types lack the memory format.
     return nn.Module.to(network, device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+
+def with_cast_weights(network: nn.Module) -> nn.Module:
+    """The network with its convolutions and linear layers in bfloat16, as autocast would cast them at each call."""
+    for module in network.modules():
+        if isinstance(module, (nn.Conv2d, nn.Linear)):
+            module.to(torch.bfloat16)
+    return network
 
 
 def has_fast_bfloat16(device: torch.device) -> bool:

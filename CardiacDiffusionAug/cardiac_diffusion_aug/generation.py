@@ -24,6 +24,7 @@ from .devices import (
     samples_together,
     suggested_batch_size,
     use_bfloat16,
+    with_cast_weights,
 )
 from .diffusion.replay import Replayed
 from .diffusion.sampling import case_noise, guided, sample
@@ -35,7 +36,7 @@ from .slices import GRID_SIZE, GRID_SPACING, LabelArray
 
 MASK_STREAM, FIRST_IMAGE_STREAM, ATTRIBUTE_STREAM, SHAPE_STREAM = 0, 1, 2**31, 2**31 + 1
 KINDS = MASK, IMAGE = "mask", "image"
-GPU_MASK_CHUNK = 16
+GPU_MASK_CHUNK = 32
 GREY_LEVELS = 255
 
 GreyArray = npt.NDArray[np.uint8]
@@ -240,9 +241,10 @@ class Generator:
             padded = part + part[-1:] * ((self._padded(len(part)) if on_cpu else chunk) - len(part))
             noise = torch.stack([case_noise(seed, case, stream, shape) for case, stream, _ in padded])
             rows = self._rows([its for _, _, its in padded], attributes)
-            outlines = self._made(MASK, check, self._to_device(noise), *rows)[: len(part)].cpu()
+            outlines = self._made(MASK, check, self._to_device(noise), *rows)[: len(part)]
             if self.vary_shape_mm:
-                outlines = outlines + torch.stack([self._shift(seed, case, stream) for case, stream, _ in part])
+                shifts = torch.stack([self._shift(seed, case, stream) for case, stream, _ in part])
+                outlines = outlines + shifts.to(self.device)
             result += list(masks_of(outlines))
         return result
 
@@ -351,7 +353,8 @@ class Generator:
         return rows.to(self.device), None if plain else without.to(self.device)
 
     def _ready(self, part: str) -> Any:
-        return on_device(self.bundle.network(part), self.device)
+        network = on_device(self.bundle.network(part), self.device)
+        return with_cast_weights(network) if self.bfloat16 else network
 
     def _to_device(self, tensor: Tensor) -> Tensor:
         return tensor.to(self.device, memory_format=torch.channels_last)

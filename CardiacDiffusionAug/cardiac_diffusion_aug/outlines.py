@@ -43,11 +43,11 @@ def masks_of(distances: Tensor) -> LabelArray:
     gap = SEPTUM_GAP_MM / REACH_MM
     # Between RV and epicardium the two distances add up to minus the gap: what is nearer takes the pixel.
     touching = (epi + rv > -gap) & (epi <= 0) & (rv <= 0)
-    masks = torch.full(endo.shape, BACKGROUND, dtype=torch.uint8)
+    masks = torch.full(endo.shape, BACKGROUND, dtype=torch.uint8, device=distances.device)
     masks[(rv > 0) | (touching & (rv > epi))] = RV
     masks[(epi > 0) | (touching & (rv <= epi))] = MYO
     masks[(endo > 0) & (epi > 0)] = LV
-    return np.stack([mended(mask) for mask in masks.numpy()])
+    return np.stack([mended(mask) for mask in masks.cpu().numpy()])
 
 
 def mended(mask: LabelArray) -> LabelArray:

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 VALUES_AT_A_TIME = 8192
 """That a program holds."""
-PIXELS_OF_A_SUM = 512
+PIXELS_OF_A_SUM = 256
 INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
 """Whether the kernels run on the processor, slowly, to be tested without a GPU."""
 

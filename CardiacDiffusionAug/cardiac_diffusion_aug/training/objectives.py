@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 import torch
@@ -12,13 +12,14 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..diffusion.objective import Denoiser, flow_matching_loss, logit_normal_sigmas, noisy
+from ..diffusion.replay import Replayed
 from ..diffusion.sampling import follow
 
 TEACHER_STEPS = 2
 """Of a teacher within each window, two calls each."""
 
-Conditioned = Callable[[nn.Module], Denoiser]
-"""Puts a network together with what the samples are conditioned on."""
+Conditioned = Callable[..., Denoiser]
+"""Puts a network together with the tensors that the samples are conditioned on."""
 
 
 class Objective(Protocol):
@@ -32,8 +33,15 @@ class Objective(Protocol):
     def scheduler(self) -> DPMSolverMultistepScheduler:
         """What samples with it."""
 
-    def loss(self, conditioned: Conditioned, network: nn.Module, clean: Tensor, generator: torch.Generator) -> Tensor:
-        """Loss of a network on clean samples (N, C, H, W), which lie on its device."""
+    def loss(
+        self,
+        conditioned: Conditioned,
+        network: nn.Module,
+        clean: Tensor,
+        condition: Sequence[Tensor],
+        generator: torch.Generator,
+    ) -> Tensor:
+        """Loss of a network on clean samples (N, C, H, W) and what they are conditioned on, which lie on its device."""
 
 
 class Flow:
@@ -54,11 +62,18 @@ class Flow:
         """DPM-Solver++ (2M)."""
         return flow_scheduler(self.step_mean)
 
-    def loss(self, conditioned: Conditioned, network: nn.Module, clean: Tensor, generator: torch.Generator) -> Tensor:
+    def loss(
+        self,
+        conditioned: Conditioned,
+        network: nn.Module,
+        clean: Tensor,
+        condition: Sequence[Tensor],
+        generator: torch.Generator,
+    ) -> Tensor:
         """Mean squared error of the velocity."""
         sigma = logit_normal_sigmas(len(clean), generator, self.sigma_mean)
-        noise = torch.randn(clean.shape, generator=generator)
-        return flow_matching_loss(conditioned(network), clean, _like(clean, noise), sigma.to(clean.device))
+        noise = _noise_like(clean, generator)
+        return flow_matching_loss(conditioned(network, *condition), clean, noise, sigma.to(clean.device))
 
 
 class FewCalls:
@@ -81,23 +96,43 @@ class FewCalls:
         scheduler = self.scheduler
         scheduler.set_timesteps(calls)
         self._levels = scheduler.sigmas.float()
+        self._replayed: Replayed | None = None
 
     @property
     def scheduler(self) -> DPMSolverMultistepScheduler:
         """Straight steps from window to window."""
         return flow_scheduler(self.step_mean, straight=True)
 
-    def loss(self, conditioned: Conditioned, network: nn.Module, clean: Tensor, generator: torch.Generator) -> Tensor:
+    def loss(
+        self,
+        conditioned: Conditioned,
+        network: nn.Module,
+        clean: Tensor,
+        condition: Sequence[Tensor],
+        generator: torch.Generator,
+    ) -> Tensor:
         """Mean squared error of the velocity at the start of windows drawn at random."""
         windows = torch.randint(self.calls, (len(clean),), generator=generator)
         start, end = (self._levels[windows + place].to(clean.device) for place in (0, 1))
-        noise = torch.randn(clean.shape, generator=generator)
-        x = noisy(clean, _like(clean, noise), start)
-        with torch.no_grad():
-            # `Module.to` costs nothing where it is already.
-            led_to = follow(conditioned(self.teacher.to(clean.device)), x, start, end, TEACHER_STEPS)
-            target = (x - led_to) / (start - end).view(-1, 1, 1, 1)
-        return F.mse_loss(conditioned(network)(x, start).float(), target)
+        x = noisy(clean, _noise_like(clean, generator), start)
+        target = (x - self._led_to(conditioned, x, start, end, condition)) / (start - end).view(-1, 1, 1, 1)
+        return F.mse_loss(conditioned(network, *condition)(x, start).float(), target)
+
+    @torch.no_grad()
+    def _led_to(
+        self, conditioned: Conditioned, x: Tensor, start: Tensor, end: Tensor, condition: Sequence[Tensor]
+    ) -> Tensor:
+        """Where the teacher's flow leads from one noise level of each sample to another."""
+        # `Module.to` costs nothing where it is already.
+        teacher = self.teacher.to(x.device)
+
+        def lead(x: Tensor, start: Tensor, end: Tensor, *condition: Tensor) -> Tensor:
+            return follow(conditioned(teacher, *condition), x, start, end, TEACHER_STEPS)
+
+        if not x.is_cuda:
+            return lead(x, start, end, *condition)
+        self._replayed = self._replayed or Replayed(lead)
+        return self._replayed(x, start, end, *condition)
 
 
 def flow_scheduler(step_mean: float, straight: bool = False) -> DPMSolverMultistepScheduler:
@@ -115,6 +150,10 @@ def flow_scheduler(step_mean: float, straight: bool = False) -> DPMSolverMultist
     )
 
 
-def _like(clean: Tensor, noise: Tensor) -> Tensor:
-    """Noise on the device and in the memory format of the samples."""
-    return torch.empty_like(clean).copy_(noise)
+def _noise_like(clean: Tensor, generator: torch.Generator) -> Tensor:
+    """Standard normal noise on the device and in the memory format of the samples."""
+    if clean.is_cuda:
+        # A step waits longer for as many numbers of the processor than for its network.
+        own = torch.Generator(clean.device).manual_seed(int(torch.randint(2**62, (), generator=generator)))
+        return torch.empty_like(clean).normal_(generator=own)
+    return torch.empty_like(clean).copy_(torch.randn(clean.shape, generator=generator))

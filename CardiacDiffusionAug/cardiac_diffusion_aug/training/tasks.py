@@ -82,7 +82,7 @@ class _Task(ABC):
     def _loss(
         self, network: nn.Module, clean: Tensor, condition: tuple[Tensor, ...], generator: torch.Generator
     ) -> Tensor:
-        return self.objective.loss(lambda one: self._conditioned(one, *condition), network, clean, generator)
+        return self.objective.loss(self._conditioned, network, clean, condition, generator)
 
     @abstractmethod
     def _examples(
