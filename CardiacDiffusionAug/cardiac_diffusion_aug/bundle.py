@@ -53,7 +53,8 @@ REQUIRED_FILES = {
     for kind in NETWORKS
 }
 DEFAULT_MODEL, DEFAULT_SEGMENTER = "acdc-128", "acdc-unet"
-FORMAT = 1
+FORMAT, READ_FORMATS = 2, (1, 2)
+"""The first stored all weights in half precision."""
 ALLOWED_SUFFIXES = {".json", ".safetensors", ".md", ".png"}
 PICKLE_SUFFIXES = {".bin", ".ckpt", ".pickle", ".pkl", ".pt", ".pth"}
 LEFT_BY_SYSTEM = {".DS_Store", "Thumbs.db", "desktop.ini"}
@@ -125,18 +126,16 @@ class Bundle:
             CardiacError: the weights do not fit the configuration, or are no numbers.
         """
         from safetensors import SafetensorError
-        from safetensors.torch import load_file
+
+        from .weights import load_weights
 
         network_class = _network_class(part)
         folder = self.path / part
         try:
             config = _read_json(folder / CONFIG_FILE)
             _require_plausible(config, network_class.__name__)
-            weights = {name: tensor.float() for name, tensor in load_file(folder / WEIGHTS_FILE).items()}
             network = _without_weights(network_class, config)
-            network.load_state_dict(weights, assign=True)
-            if not all(tensor.isfinite().all() for tensor in weights.values()):
-                raise ValueError("NaN or infinite weights")
+            network.load_state_dict(load_weights(folder / WEIGHTS_FILE), assign=True)
         except (OSError, RuntimeError, TypeError, ValueError, LookupError, SafetensorError) as error:
             raise CardiacError(
                 f"{folder / WEIGHTS_FILE} cannot be loaded: the weights are damaged or do not fit {CONFIG_FILE} "
@@ -280,7 +279,7 @@ def write_bundle(
     info: Mapping[str, Any],
     card: str,
 ) -> None:
-    """Write a bundle in half precision; the folder appears whole, or stays as it was.
+    """Write a bundle, its weights as `weights` says; the folder appears whole, or stays as it was.
 
     Args:
         folder: of the bundle; a model that is there is replaced.
@@ -341,16 +340,12 @@ def _replace_folder(folder: Path, part: Path, old: Path) -> None:
 
 
 def _write_parts(part: Path, networks: Mapping[str, Any], schedulers: Mapping[str, Any]) -> None:
-    import torch
-    from safetensors.torch import save_file
+    from .weights import save_weights
 
     index: dict[str, Any] = {"_class_name": "CardiacDiffusionPipeline"}
     for name, network in networks.items():
         network.save_config(part / name)
-        tensors = {
-            key: value.detach().cpu().to(torch.float16).contiguous() for key, value in network.state_dict().items()
-        }
-        save_file(tensors, part / name / WEIGHTS_FILE)
+        save_weights(network.state_dict(), part / name / WEIGHTS_FILE)
         index[name] = ["cardiac_diffusion_aug", type(network).__name__]
     for name, scheduler in schedulers.items():
         scheduler.save_config(part / name)
@@ -365,7 +360,7 @@ def _parsed(raw: bytes) -> dict[str, Any] | None:
     try:
         info = json.loads(raw)
         fits = (
-            info["format"] == FORMAT
+            info["format"] in READ_FORMATS
             and isinstance(info["files"], dict)
             and all(isinstance(info[key], str) and info[key] for key in ("name", "version"))
             and info["grid"] == {"size": GRID_SIZE, "spacing_mm": GRID_SPACING}

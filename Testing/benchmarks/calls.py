@@ -101,7 +101,7 @@ class Bench:
         self.segmenter = Segmenter()
         self.real = self._kept("real", lambda: self.segmenter.look(self.unseen.images)[1])
 
-    def points(self, calls: Sequence[int]) -> list[Point]:
+    def points(self, calls: Sequence[int], schedulers: Sequence[str]) -> list[Point]:
         """All that are to be measured, those of most calls of the first model first."""
         found = []
         for kind, option in ((IMAGES, "image_steps"), (MASKS, "mask_steps")):
@@ -109,7 +109,7 @@ class Bench:
                 if option in generator.bundle.fixed_calls:
                     found.append(Point(kind, name, TAUGHT, int(generator.bundle.default(option))))
                 else:
-                    found += [Point(kind, name, scheduler, n) for scheduler in SCHEDULERS for n in calls]
+                    found += [Point(kind, name, scheduler, n) for scheduler in schedulers for n in calls]
         return sorted(
             found, key=lambda p: (p.kind, p.model != self.first, p.scheduler != next(iter(SCHEDULERS)), -p.calls)
         )
@@ -242,11 +242,12 @@ def main() -> None:
     )
     parser.add_argument("--count", type=int, default=256)
     parser.add_argument("--calls", default="1,2,4,8,16,50")
+    parser.add_argument("--schedulers", type=int, default=len(SCHEDULERS), help="so many of them, the usual one first")
     options = parser.parse_args()
     calls = sorted(int(word) for word in options.calls.split(","))
     bench = Bench(options.data, options.models.split(","), options.count, calls[-1], options.output)
     rows = []
-    for point in bench.points(calls):
+    for point in bench.points(calls, list(SCHEDULERS)[: max(1, options.schedulers)]):
         rows.append(bench.measured(point))
         print(json.dumps(rows[-1]), flush=True)
         if point.kind == IMAGES:

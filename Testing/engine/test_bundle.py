@@ -90,8 +90,8 @@ def test_what_was_written_comes_back(tiny_model: Path) -> None:
         loaded = bundle.network(part)
         assert not loaded.training
         for name, tensor in network.state_dict().items():
-            # Half precision on disk, and full precision in memory.
-            assert torch.equal(loaded.state_dict()[name], tensor.half().float()), name
+            assert loaded.state_dict()[name].dtype == torch.float32
+            assert (loaded.state_dict()[name] - tensor).abs().max() <= tensor.abs().max() / 200, name
     for part in ("mask_scheduler", "image_scheduler"):
         assert bundle.scheduler(part).config.prediction_type == "flow_prediction"
     expected: Any = flow_scheduler(MASK_STEP_MEAN)
@@ -241,7 +241,7 @@ def test_another_content_of_bundle_json_is_refused(model: Path, content: bytes) 
 @pytest.mark.parametrize(
     "changes",
     [
-        {"format": 2},
+        {"format": 3},
         {"format": "1"},
         *({name: None} for name in tiny_info() if name not in ("license", "training")),
         {"files": None},
@@ -405,7 +405,7 @@ def test_an_interrupted_write_leaves_the_old_model(model: Path, moment: str, mon
         rename(source, target)
 
     if moment == "weights":
-        monkeypatch.setattr("safetensors.torch.save_file", interrupt)
+        monkeypatch.setattr("cardiac_diffusion_aug.weights.save_file", interrupt)
     elif moment == "card":
         monkeypatch.setattr(Path, "write_text", interrupt)
     else:
