@@ -186,12 +186,13 @@ class Generator:
         wanted = (pair for case in range(count) for pair in ((case, v) for v in range(variations)) if not skip(*pair))
         masks: dict[int, LabelArray] = {}
         for batch in _batches(wanted, lambda: self.batch_size):
-            cases = sorted({case for case, _ in batch})
-            missing = [case for case in cases if case not in masks]
-            made = dict(zip(missing, self.masks(seed, missing, attributes, check), strict=True))
-            masks = {case: made[case] if case in made else masks[case] for case in cases}
+            drawn_for = {case: self.attributes_of(seed, case, attributes) for case, _ in batch}
+            missing = [case for case in drawn_for if case not in masks]
+            made = self.masks(seed, missing, attributes, check, own=[drawn_for[case] for case in missing])
+            masks = {**masks, **dict(zip(missing, made, strict=True))}
+            masks = {case: masks[case] for case in drawn_for}
             noise = [image_noise(seed, case, FIRST_IMAGE_STREAM + variation) for case, variation in batch]
-            own = [self.attributes_of(seed, case, attributes) for case, _ in batch]
+            own = [drawn_for[case] for case, _ in batch]
             images = self.images([masks[case] for case, _ in batch], noise, own, check, attributes)
             for (case, variation), image, its in zip(batch, images, own, strict=True):
                 yield GeneratedCase(case, variation, seed, its, image, masks[case], self.spacing)

@@ -256,3 +256,24 @@ def test_a_pocket_between_the_ventricles_is_closed() -> None:
 def test_real_hearts_are_hardly_changed(hearts: LabelArray) -> None:
     changed = np.array([(mended(mask) != mask).any() for mask in hearts])
     assert changed.mean() < 0.1
+
+
+@pytest.mark.parametrize("row", [0, 1, 40, 88])
+@pytest.mark.parametrize("column", [0, 3, 88])
+def test_it_is_mended_alike_wherever_it_lies(row: int, column: int) -> None:
+    random = np.random.default_rng(0)
+    whole = np.zeros((40, 40), np.uint8)
+    whole[disc(20, 24, 14, 40)], whole[disc(20, 24, 8, 40)] = MYO, LV
+    whole[(disc(20, 14, 13, 40) & ~disc(20, 24, 14, 40)) & ~disc(20, 9, 3, 40)] = RV
+    # Crumbs, holes and a pocket, but none at the rim, where a slice that ends would cut them off.
+    torn = random.random(whole.shape) < 0.08
+    torn[[0, -1]], torn[:, [0, -1]] = False, False
+    whole[torn] = random.integers(0, 4, torn.sum())
+    mask = np.zeros((GRID_SIZE, GRID_SIZE), np.uint8)
+    mask[row : row + 40, column : column + 40] = whole
+    middle = np.zeros_like(mask)
+    middle[44:84, 44:84] = whole
+    result = mended(mask)
+    np.testing.assert_array_equal(result[row : row + 40, column : column + 40], mended(middle)[44:84, 44:84])
+    assert (result != mask).any()
+    assert not mended(np.zeros_like(mask)).any()
