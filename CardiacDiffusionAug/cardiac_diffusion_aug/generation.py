@@ -121,6 +121,7 @@ class Generator:
         self.configure(steps, guidance_scale, batch_size, draw_attributes, balance_groups, vary_shape_mm)
         self._networks = {kind: self._ready(f"{kind}_denoiser") for kind in KINDS}
         self._schedulers = {kind: self.bundle.scheduler(f"{kind}_scheduler") for kind in KINDS}
+        self._recordings: dict[str, tuple[object, Replayed]] = {}
 
     def configure(
         self,
@@ -148,7 +149,6 @@ class Generator:
             )
         self.steps = int(steps or usual)
         self.guidance_scale = float(self.bundle.default("guidance_scale") if guidance_scale is None else guidance_scale)
-        self._replayed: dict[str, Replayed] = {}
         self._together = samples_together(self.device, self.bfloat16)
         self.largest_batch = int(batch_size or suggested_batch_size(self.device, self._together))
         self.batch_size = self.largest_batch
@@ -309,9 +309,11 @@ class Generator:
         if self.device.type != "cuda":
             return self._sampled(kind, check, *tensors)  # type: ignore[arg-type]
         check()
-        if kind not in self._replayed:
-            self._replayed[kind] = Replayed(partial(self._sampled, kind, lambda: None))
-        return self._replayed[kind](*tensors)
+        # What a recording is bound to. Jobs mostly ask for the same; where they do not, the last recording is kept.
+        settings = (self.mask_steps, self.steps, self.guidance_scale, self.largest_batch)
+        if kind not in self._recordings or self._recordings[kind][0] != settings:
+            self._recordings[kind] = settings, Replayed(partial(self._sampled, kind, lambda: None))
+        return self._recordings[kind][1](*tensors)
 
     def _sampled(
         self,
@@ -371,7 +373,7 @@ class Generator:
         self.largest_batch = self.batch_size
         if self.device.type == "cuda":
             self._together = self.batch_size
-            self._replayed.clear()
+            self._recordings.clear()
             torch.cuda.empty_cache()
         self.notify(f"Memory of {self.device} ran out; going on with {self.batch_size} images at a time.")
 

@@ -109,6 +109,24 @@ def test_gradients_are_never_fused() -> None:
     assert x.grad is not None
 
 
+def test_triton_without_pythons_headers_is_left_alone(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    def there() -> bool:
+        fused.has_triton.cache_clear()
+        return fused.has_triton()
+
+    monkeypatch.setattr(fused, "find_spec", lambda name: name)
+    monkeypatch.setattr("shutil.which", lambda name: f"/bin/{name}" if name == "cc" else None)
+    monkeypatch.setattr("sysconfig.get_path", lambda name: str(tmp_path))
+    monkeypatch.delenv("CC", raising=False)
+    assert not there()
+    (tmp_path / "Python.h").touch()
+    assert there()
+    monkeypatch.setattr("shutil.which", lambda name: None)
+    assert not there()
+    monkeypatch.undo()
+    there()
+
+
 @on_a_gpu
 def test_what_is_replayed_is_what_was_recorded() -> None:
     calls: list[int] = []

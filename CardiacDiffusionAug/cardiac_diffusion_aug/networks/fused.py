@@ -9,7 +9,9 @@ from __future__ import annotations
 import functools
 import os
 import shutil
+import sysconfig
 from importlib.util import find_spec
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
@@ -17,6 +19,8 @@ from torch import Tensor, nn
 VALUES_AT_A_TIME = 8192
 """That a program holds."""
 PIXELS_OF_A_SUM = 256
+OLDEST = (8, 0)
+"""Compute capability of the GPUs that the kernels are for: those that have bfloat16."""
 INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
 """Whether the kernels run on the processor, slowly, to be tested without a GPU."""
 
@@ -25,15 +29,22 @@ def can_fuse(x: Tensor) -> bool:
     """Whether `fused_activation` takes a tensor: on an NVIDIA GPU, without gradients, and where Triton can compile."""
     if torch.is_grad_enabled() or torch.compiler.is_compiling():
         return False
-    return (x.is_cuda or INTERPRETED) and has_triton()
+    return _is_new_enough(x.device) and has_triton() if x.is_cuda else INTERPRETED
+
+
+@functools.cache
+def _is_new_enough(device: torch.device) -> bool:
+    return torch.version.hip is None and torch.cuda.get_device_capability(device) >= OLDEST
 
 
 @functools.cache
 def has_triton() -> bool:
-    """Whether Triton is there, and the C compiler that it starts its kernels with."""
+    """Whether Triton is there, and what it compiles the start of its kernels with: a compiler and Python's headers."""
     compilers = (os.environ.get("CC"), "gcc", "clang", "cc")
-    there = find_spec("triton") is not None and any(shutil.which(name) for name in compilers if name)
-    return there and torch.version.hip is None
+    headers = Path(sysconfig.get_path("include"), "Python.h")
+    return (
+        find_spec("triton") is not None and any(shutil.which(name) for name in compilers if name) and headers.is_file()
+    )
 
 
 def fused_activation(
