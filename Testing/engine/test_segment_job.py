@@ -148,7 +148,8 @@ def test_a_folder_of_stacks(segment: Runner) -> None:
 
 def test_the_split_of_a_data_set(segment: Runner, tmp_path: Path) -> None:
     data = write_acdc(tmp_path / "acdc", 5, 3, SHAPE)
-    out = segment(data, "--split", "mod 5 == 4")
+    # How sure so small a network is of a heart depends on the processor that it learned on.
+    out = segment(data, "--split", "mod 5 == 4", "--insist")
     assert "ACDC" in segment.said
     assert masks_in(out) == ["patient004_ED", "patient004_ES"]
     *frames, function = rows_of(out)

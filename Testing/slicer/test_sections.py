@@ -40,22 +40,23 @@ def driver(panel: Any) -> Driver:
 def test_generate_shows_each_heart_as_soon_as_it_is_ready(driver: Driver) -> None:
     ui = driver.ui
     driver.open("generate", "review")
-    ui.countSpinBox.value = 2
+    ui.countSpinBox.value = 5
     driver.choose(ui.phaseComboBox, "End-systole")
     driver.choose(ui.levelComboBox, "Mid-ventricular")
     driver.choose(ui.groupComboBox, "Hypertrophic")
-    assert "for 2 cases" in ui.estimateLabel.text
+    assert "for 5 cases" in ui.estimateLabel.text
     with LongestPause() as pause:
         driver.click(ui.generateButton)
         assert "job is running" in ui.generateButton.toolTip
-        wait_until(lambda: caseSets() and caseSets()[0].count == 1, 120)
+        # A processor may make two at a time, or four, which come together.
+        wait_until(lambda: caseSets() and 0 < caseSets()[0].count < 5, 120)
         assert driver.panel.job is not None, "the first is shown before the last is made"
         driver.wait_for_job()
     assert pause.milliseconds <= LONGEST_PAUSE_MS, str(pause)
     (cases,) = caseSets()
-    assert cases.count == 2
+    assert cases.count == 5
     assert cases.name == "Hearts HCM ES mid"
-    for number in range(2):
+    for number in range(5):
         row = cases.row(number)
         assert (row["phase"], row["group"], row["level"], row["checks"]) == ("ES", "HCM", "0.50", "passed")
         assert float(row["adherence"]) > 0.6
@@ -64,8 +65,8 @@ def test_generate_shows_each_heart_as_soon_as_it_is_ready(driver: Driver) -> Non
         assert {0, 1, 2} <= set(np.unique(sitk.GetArrayFromImage(mask)))
     layer = slicer.app.layoutManager().sliceWidget("Red").sliceLogic().GetSliceCompositeNode()
     assert layer.GetBackgroundVolumeID() == cases.shownNodes()[0].GetID()
-    assert ui.thumbnailList.count == ui.caseTable.rowCount == 2
-    wait_until(lambda: not ui.thumbnailList.item(1).icon().isNull())
+    assert ui.thumbnailList.count == ui.caseTable.rowCount == 5
+    wait_until(lambda: not ui.thumbnailList.item(4).icon().isNull())
     assert driver.parameters.seed == 1, "a second click makes other hearts"
     assert "Done" in driver.message
     driver.picture("generate-done")
@@ -74,7 +75,7 @@ def test_generate_shows_each_heart_as_soon_as_it_is_ready(driver: Driver) -> Non
     process = driver.logic.worker.processId
     ui.countSpinBox.value = 50
     driver.click(ui.generateButton)
-    wait_until(lambda: len(caseSets()) == 2 and caseSets()[1].count == 1, 60)
+    wait_until(lambda: len(caseSets()) == 2 and 0 < caseSets()[1].count < 50, 60)
     driver.picture("generate-running")
     driver.click(ui.cancelButton)
     wait_until(lambda: driver.panel.job is None, CANCEL_SECONDS)
