@@ -48,10 +48,11 @@ def choose_device(name: str = "auto") -> torch.device:
     return torch.device(name)
 
 
-def on_device(network: nn.Module, device: torch.device) -> nn.Module:
-    """The network on a device, its weights laid out channels last."""
+def on_device(network: nn.Module, device: torch.device, bfloat16: bool = False) -> nn.Module:
+    """The network on a device, its weights laid out channels last, and cast where autocast would cast them."""
     # Not by `to` of diffusers, which imports much that only quantized networks need. Its types lack the memory format.
-    return nn.Module.to(network, device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    placed: nn.Module = nn.Module.to(network, device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return with_cast_weights(placed) if bfloat16 else placed
 
 
 def with_cast_weights(network: nn.Module) -> nn.Module:

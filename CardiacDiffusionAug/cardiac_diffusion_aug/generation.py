@@ -24,7 +24,6 @@ from .devices import (
     samples_together,
     suggested_batch_size,
     use_bfloat16,
-    with_cast_weights,
 )
 from .diffusion.replay import Replayed
 from .diffusion.sampling import case_noise, guided, sample
@@ -119,7 +118,10 @@ class Generator:
         self.bfloat16 = use_bfloat16(precision, self.device)
         self.notify = notify
         self.configure(steps, guidance_scale, batch_size, draw_attributes, balance_groups, vary_shape_mm)
-        self._networks = {kind: self._ready(f"{kind}_denoiser") for kind in KINDS}
+        networks = {kind: self.bundle.network(f"{kind}_denoiser") for kind in KINDS}
+        self._networks: dict[str, Any] = {
+            kind: on_device(network, self.device, self.bfloat16) for kind, network in networks.items()
+        }
         self._schedulers = {kind: self.bundle.scheduler(f"{kind}_scheduler") for kind in KINDS}
         self._recordings: dict[str, tuple[object, Replayed]] = {}
 
@@ -152,9 +154,6 @@ class Generator:
         self._together = samples_together(self.device, self.bfloat16)
         self.largest_batch = int(batch_size or suggested_batch_size(self.device, self._together))
         self.batch_size = self.largest_batch
-        if self.device.type == "cuda":
-            # One size alone: it is recorded once, and a case does not depend on how many there are.
-            self._together = self.batch_size
         if self.device.type == "cpu":
             # Kernels of a CPU round otherwise for other batch sizes, and a case must not depend on its neighbours.
             self.largest_batch = 1 if self._together == 1 else self._padded(self.largest_batch)
@@ -186,7 +185,8 @@ class Generator:
         wanted = (pair for case in range(count) for pair in ((case, v) for v in range(variations)) if not skip(*pair))
         masks: dict[int, LabelArray] = {}
         for batch in _batches(wanted, lambda: self.batch_size):
-            drawn_for = {case: self.attributes_of(seed, case, attributes) for case, _ in batch}
+            cases = dict.fromkeys(case for case, _ in batch)
+            drawn_for = {case: self.attributes_of(seed, case, attributes) for case in cases}
             missing = [case for case in drawn_for if case not in masks]
             made = self.masks(seed, missing, attributes, check, own=[drawn_for[case] for case in missing])
             masks = {**masks, **dict(zip(missing, made, strict=True))}
@@ -344,8 +344,10 @@ class Generator:
             return sample(denoiser, noise, self._schedulers[kind], steps, check).float()
 
     def _padded(self, count: int) -> int:
-        """The least batch for so many samples; see `samples_together`."""
-        return math.ceil(count / self._together) * self._together
+        """The least batch for so many samples; on a CPU see `samples_together`."""
+        # On a GPU of CUDA one size alone is recorded, and a case does not depend on how many there are.
+        unit = self.batch_size if self.device.type == "cuda" else self._together
+        return math.ceil(count / unit) * unit
 
     def _rows(self, attributes: Sequence[Attributes], asked: Attributes | None) -> tuple[Tensor, Tensor | None]:
         """Attributes as rows, and those without what was asked for, where there is something to guide away from."""
@@ -355,16 +357,12 @@ class Generator:
         plain = self.guidance_scale == 1 or bool((without == rows).all())
         return rows.to(self.device), None if plain else without.to(self.device)
 
-    def _ready(self, part: str) -> Any:
-        network = on_device(self.bundle.network(part), self.device)
-        return with_cast_weights(network) if self.bfloat16 else network
-
     def _to_device(self, tensor: Tensor) -> Tensor:
         return tensor.to(self.device, memory_format=torch.channels_last)
 
     def _halve_batch(self, error: BaseException) -> None:
-        # Fewer than `_together` are padded on a CPU, and need no less.
-        if self.batch_size <= (1 if self.device.type == "cuda" else self._together):
+        # Fewer than `_together` are padded, and need no less.
+        if self.batch_size <= self._together:
             raise CardiacError(
                 f"Not even one image fits into the memory of {self.device}; close other programs or use --device cpu.",
                 "out_of_memory",
@@ -372,7 +370,6 @@ class Generator:
         self.batch_size //= 2
         self.largest_batch = self.batch_size
         if self.device.type == "cuda":
-            self._together = self.batch_size
             self._recordings.clear()
             torch.cuda.empty_cache()
         self.notify(f"Memory of {self.device} ran out; going on with {self.batch_size} images at a time.")

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from .anatomy import failures
 from .bundle import DEFAULT_SEGMENTER, SEGMENTER, Bundle, load_bundle
-from .devices import choose_device, is_out_of_memory, on_device, use_bfloat16, with_cast_weights
+from .devices import choose_device, is_out_of_memory, on_device, use_bfloat16
 from .errors import CardiacError
 from .labels import BACKGROUND, LV, NUM_CLASSES, STRUCTURES
 from .networks.image_denoiser import likeliest
@@ -88,8 +88,7 @@ class Segmenter:
         self.bundle = model if isinstance(model, Bundle) else load_bundle(model, SEGMENTER)
         self.device = choose_device(device)
         self.bfloat16 = use_bfloat16(precision, self.device)
-        network = on_device(self.bundle.network("unet"), self.device)
-        self._network: Any = with_cast_weights(network) if self.bfloat16 else network
+        self._network: Any = on_device(self.bundle.network("unet"), self.device, self.bfloat16)
         self.confident = float(self.bundle.info.get("defaults", {}).get("certainty", CONFIDENT))
         self.batch_size = BATCH.get(self.device.type, GPU_BATCH)
 

@@ -53,14 +53,11 @@ def load_weights(path: Path) -> dict[str, Tensor]:
         ValueError: a weight is no number.
     """
     tensors = load_file(path)
-    weights = {}
-    for name, tensor in tensors.items():
-        if name.endswith(SCALE) and name.removesuffix(SCALE) in tensors:
-            continue
-        weight = tensor.float()
-        if tensor.dtype == torch.int8:
-            weight = (weight.flatten(1) * tensors[name + SCALE].view(len(tensor), 1)).view(tensor.shape)
-        if not weight.isfinite().all():
-            raise ValueError("NaN or infinite weights")
-        weights[name] = weight
+    integers = [name for name, tensor in tensors.items() if tensor.dtype == torch.int8]
+    scales = {name: tensors.pop(name + SCALE) for name in integers}
+    weights = {name: tensor.float() for name, tensor in tensors.items()}
+    for name, scale in scales.items():
+        weights[name] *= scale.view(len(weights[name]), *[1] * (weights[name].ndim - 1))
+    if not all(weight.isfinite().all() for weight in weights.values()):
+        raise ValueError("NaN or infinite weights")
     return weights

@@ -85,7 +85,7 @@ def test_a_student_that_knows_the_windows_makes_the_teachers_samples(calls: int,
     clean = torch.randn(NOISE.shape, generator=torch.Generator().manual_seed(1)) * STD + MEAN
 
     def loss(network: nn.Module) -> float:
-        return float(objective.loss(denoisers.__getitem__, network, clean, (), torch.Generator().manual_seed(0)))
+        return float(objective.loss(denoisers.__getitem__, network, (clean, ()), torch.Generator().manual_seed(0)))
 
     assert loss(student) < 1e-3
     assert loss(student) < loss(teacher) / 10
@@ -99,7 +99,7 @@ def test_a_student_that_knows_the_windows_makes_the_teachers_samples(calls: int,
 def test_a_teacher_is_not_taught() -> None:
     teacher, student = nn.Conv2d(1, 1, 1), nn.Conv2d(1, 1, 1)
     objective = FewCalls(teacher, 2, 0.0)
-    loss = objective.loss(lambda network: lambda x, sigma: network(x), student, NOISE, (), torch.Generator())
+    loss = objective.loss(lambda network: lambda x, sigma: network(x), student, (NOISE, ()), torch.Generator())
     loss.backward()
     assert all(parameter.grad is not None for parameter in student.parameters())
     assert all(parameter.grad is None for parameter in teacher.parameters())

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Protocol
 
 import torch
@@ -18,8 +18,10 @@ from ..diffusion.sampling import follow
 TEACHER_STEPS = 2
 """Of a teacher within each window, two calls each."""
 
+Examples = tuple[Tensor, tuple[Tensor, ...]]
+"""Clean samples (N, C, H, W), and the tensors that they are conditioned on."""
 Conditioned = Callable[..., Denoiser]
-"""Puts a network together with the tensors that the samples are conditioned on."""
+"""Puts a network together with those tensors."""
 
 
 class Objective(Protocol):
@@ -33,15 +35,8 @@ class Objective(Protocol):
     def scheduler(self) -> DPMSolverMultistepScheduler:
         """What samples with it."""
 
-    def loss(
-        self,
-        conditioned: Conditioned,
-        network: nn.Module,
-        clean: Tensor,
-        condition: Sequence[Tensor],
-        generator: torch.Generator,
-    ) -> Tensor:
-        """Loss of a network on clean samples (N, C, H, W) and what they are conditioned on, which lie on its device."""
+    def loss(self, conditioned: Conditioned, network: nn.Module, given: Examples, generator: torch.Generator) -> Tensor:
+        """Loss of a network on examples, which lie on its device."""
 
 
 class Flow:
@@ -62,15 +57,9 @@ class Flow:
         """DPM-Solver++ (2M)."""
         return flow_scheduler(self.step_mean)
 
-    def loss(
-        self,
-        conditioned: Conditioned,
-        network: nn.Module,
-        clean: Tensor,
-        condition: Sequence[Tensor],
-        generator: torch.Generator,
-    ) -> Tensor:
+    def loss(self, conditioned: Conditioned, network: nn.Module, given: Examples, generator: torch.Generator) -> Tensor:
         """Mean squared error of the velocity."""
+        clean, condition = given
         sigma = logit_normal_sigmas(len(clean), generator, self.sigma_mean)
         noise = _noise_like(clean, generator)
         return flow_matching_loss(conditioned(network, *condition), clean, noise, sigma.to(clean.device))
@@ -103,15 +92,9 @@ class FewCalls:
         """Straight steps from window to window."""
         return flow_scheduler(self.step_mean, straight=True)
 
-    def loss(
-        self,
-        conditioned: Conditioned,
-        network: nn.Module,
-        clean: Tensor,
-        condition: Sequence[Tensor],
-        generator: torch.Generator,
-    ) -> Tensor:
+    def loss(self, conditioned: Conditioned, network: nn.Module, given: Examples, generator: torch.Generator) -> Tensor:
         """Mean squared error of the velocity at the start of windows drawn at random."""
+        clean, condition = given
         windows = torch.randint(self.calls, (len(clean),), generator=generator)
         start, end = (self._levels[windows + place].to(clean.device) for place in (0, 1))
         x = noisy(clean, _noise_like(clean, generator), start)
@@ -120,7 +103,7 @@ class FewCalls:
 
     @torch.no_grad()
     def _led_to(
-        self, conditioned: Conditioned, x: Tensor, start: Tensor, end: Tensor, condition: Sequence[Tensor]
+        self, conditioned: Conditioned, x: Tensor, start: Tensor, end: Tensor, condition: tuple[Tensor, ...]
     ) -> Tensor:
         """Where the teacher's flow leads from one noise level of each sample to another."""
         # `Module.to` costs nothing where it is already.

@@ -19,7 +19,7 @@ from ..outlines import CHANNELS, masks_of, signed_distances
 from ..preview import contact_sheet
 from ..slices import GRID_SIZE
 from .augmentation import CPU, NONE, Deformation, change_gamma, read_at, sampling_points
-from .objectives import Flow, Objective
+from .objectives import Examples, Flow, Objective
 
 SHEET_CASES = 16
 SHEET_STEPS = 20
@@ -64,8 +64,8 @@ class _Task(ABC):
         return next(self.network.parameters()).device
 
     def loss(self, network: nn.Module, rows: Tensor, generator: torch.Generator, half: bool) -> Tensor:
-        clean, condition = self._examples(self.training, rows, self.deform, generator, half, self.drop_attributes)
-        return self._loss(network, clean, condition, generator)
+        examples = self._examples(self.training, rows, self.deform, generator, half, self.drop_attributes)
+        return self.objective.loss(self._conditioned, network, examples, generator)
 
     @torch.inference_mode()
     def validation_loss(self, network: nn.Module) -> float:
@@ -75,14 +75,9 @@ class _Task(ABC):
         total, count = 0.0, min(len(self.validation), 4 * VALIDATION_BATCH)
         chosen = torch.linspace(0, len(self.validation) - 1, count).long()
         for rows in chosen.split(VALIDATION_BATCH):
-            clean, condition = self._examples(self.validation, rows, NONE, generator, False, 0.0)
-            total += float(self._loss(network, clean, condition, generator)) * len(rows)
+            examples = self._examples(self.validation, rows, NONE, generator, False, 0.0)
+            total += float(self.objective.loss(self._conditioned, network, examples, generator)) * len(rows)
         return total / count
-
-    def _loss(
-        self, network: nn.Module, clean: Tensor, condition: tuple[Tensor, ...], generator: torch.Generator
-    ) -> Tensor:
-        return self.objective.loss(self._conditioned, network, clean, condition, generator)
 
     @abstractmethod
     def _examples(
@@ -93,8 +88,8 @@ class _Task(ABC):
         generator: torch.Generator,
         half: bool,
         drop: float,
-    ) -> tuple[Tensor, tuple[Tensor, ...]]:
-        """Clean samples (N, C, H, W) and what they are conditioned on, on the device."""
+    ) -> Examples:
+        """Samples with what they are conditioned on, on the device."""
 
     @abstractmethod
     def _conditioned(self, network: nn.Module, *condition: Tensor) -> Denoiser:
@@ -139,7 +134,7 @@ class MaskTask(_Task):
         generator: torch.Generator,
         half: bool,
         drop: float,
-    ) -> tuple[Tensor, tuple[Tensor, ...]]:
+    ) -> Examples:
         points, zoom = sampling_points(len(rows), deform, generator, device=self.device)
         points = (points[:, ::2, ::2] + points[:, 1::2, ::2] + points[:, ::2, 1::2] + points[:, 1::2, 1::2]) / 4
         clean = read_at(self._distances[id(pack)][rows].to(self.device), points, "bilinear", -1.0)
@@ -188,7 +183,7 @@ class ImageTask(_Task):
         generator: torch.Generator,
         half: bool,
         drop: float,
-    ) -> tuple[Tensor, tuple[Tensor, ...]]:
+    ) -> Examples:
         clean, mask = deformed_pairs(pack, rows, deform, generator, self.device)
         if half:
             clean, mask = (nn.functional.avg_pool2d(t, 2) for t in (clean, mask))
