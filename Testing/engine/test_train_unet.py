@@ -6,6 +6,7 @@ import json
 import math
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -80,6 +81,22 @@ def test_windows_are_strongly_augmented_and_stay_in_step(pack: SlicePack) -> Non
     assert len(seen) > 20
     brighter = [images[i, 0][classes[i, LV] > 0].median() > images[i, 0][classes[i, MYO] > 0].median() for i in seen]
     assert np.mean(brighter) > 0.95
+
+
+def test_windows_are_made_where_the_network_is(pack: SlicePack) -> None:
+    # Tensors of the device `meta` hold nothing, and go together with none of the processor.
+    made = windows(pack, torch.arange(30), STRONG, seeded(), torch.device("meta"))
+    assert [part.device.type for part in made] == ["meta", "meta"]
+    assert [tuple(part.shape[1:]) for part in made] == [(1, GRID_SIZE, GRID_SIZE), (4, GRID_SIZE, GRID_SIZE)]
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU of CUDA")
+def test_windows_on_a_gpu_are_those_of_the_processor(pack: SlicePack) -> None:
+    # Noise is drawn on the GPU itself.
+    quiet = replace(STRONG, appearance=replace(STRONG.appearance, noise=0))
+    cpu, gpu = (windows(pack, torch.arange(30), quiet, seeded(), torch.device(name)) for name in ("cpu", "cuda"))
+    assert (cpu[0] - gpu[0].cpu()).abs().max() < 1e-3
+    assert (cpu[1] != gpu[1].cpu()).float().mean() < 1e-3
 
 
 def test_wide_windows_show_small_hearts(pack: SlicePack) -> None:

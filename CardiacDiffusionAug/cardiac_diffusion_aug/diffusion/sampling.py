@@ -27,6 +27,15 @@ def case_noise(seed: int, case: int, stream: int, shape: Sequence[int]) -> Tenso
     return torch.randn(tuple(shape), generator=generator)
 
 
+def noise_like(samples: Tensor, generator: torch.Generator) -> Tensor:
+    """Standard normal noise of the shape, device and memory format of samples, from a generator of the CPU."""
+    if samples.is_cuda:
+        # A step waits longer for as many numbers of the processor than for its network.
+        own = torch.Generator(samples.device).manual_seed(int(torch.randint(2**62, (), generator=generator)))
+        return torch.empty_like(samples).normal_(generator=own)
+    return torch.empty_like(samples).copy_(torch.randn(samples.shape, generator=generator))
+
+
 def sample(
     denoiser: Denoiser,
     noise: Tensor,

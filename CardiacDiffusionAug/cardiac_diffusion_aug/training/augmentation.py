@@ -9,7 +9,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ..datasets.pack import PACK_SIZE
+from ..datasets.pack import GREY_LEVELS, PACK_SIZE, SlicePack
+from ..diffusion.sampling import noise_like
+from ..networks.image_denoiser import likeliest, one_hot
 from ..slices import GRID_SIZE
 
 ELASTIC_NODES = 6
@@ -104,6 +106,22 @@ def read_at(slices: Tensor, points: Tensor, mode: str, outside: float) -> Tensor
     return F.grid_sample(slices - outside, points, mode=mode, padding_mode="zeros", align_corners=False) + outside
 
 
+def pairs_at(pack: SlicePack, rows: Tensor, points: Tensor, mode: str) -> tuple[Tensor, Tensor]:
+    """Images (N, 1, 128, 128) in about [-1, 1] and one-hot masks (N, 4, 128, 128) of rows of a pack, read at points.
+
+    Args:
+        pack: of slices (S, S).
+        rows: (N,) on the CPU.
+        points: (N, 128, 128, 2) on the device where the result is wanted.
+        mode: how images are interpolated.
+    """
+    images, masks = (torch.from_numpy(slices[rows.numpy()]).to(points.device) for slices in (pack.images, pack.masks))
+    images = read_at(images[:, None].float() * (2 / GREY_LEVELS) - 1, points, mode, -1.0)
+    weights = read_at(one_hot(masks)[:, 1:], points, "bilinear", 0.0)
+    weights = torch.cat([1 - weights.sum(1, keepdim=True), weights], dim=1)
+    return images, one_hot(likeliest(weights))
+
+
 def change_gamma(images: Tensor, amount: Deformation, generator: torch.Generator) -> Tensor:
     """Images in [-1, 1] with their mid-tones made lighter or darker."""
     change = ((torch.rand(len(images), generator=generator) * 2 - 1) * amount.gamma).to(images.device)
@@ -118,26 +136,26 @@ def change_appearance(images: Tensor, amount: Appearance, generator: torch.Gener
         return (torch.rand(count, 1, 1, 1, generator=generator) < amount.chance).float()
 
     def uniform(limit: float) -> Tensor:
-        return (torch.rand(count, 1, 1, 1, generator=generator) * 2 - 1) * limit * chosen()
+        return ((torch.rand(count, 1, 1, 1, generator=generator) * 2 - 1) * limit * chosen()).to(images.device)
 
     grey = (images.clamp(-1, 1) + 1) / 2
     grey = _blurred(grey, uniform(amount.blur).abs())
     field = torch.randn(count, 1, BIAS_NODES, BIAS_NODES, generator=generator) * amount.bias * chosen()
-    grey = grey * F.interpolate(field, grey.shape[2:], mode="bicubic", align_corners=True).exp()
+    grey = grey * F.interpolate(field.to(images.device), grey.shape[2:], mode="bicubic", align_corners=True).exp()
     mean = grey.mean((2, 3), keepdim=True)
     grey = (grey - mean) * torch.exp(uniform(math.log1p(amount.contrast))) + mean + uniform(amount.brightness)
-    mirrored = torch.rand(count, 1, 1, 1, generator=generator) < 0.5
+    mirrored = (torch.rand(count, 1, 1, 1, generator=generator) < 0.5).to(images.device)
     exponent = torch.exp(uniform(amount.gamma))
     grey = grey.clamp(0, 1)
     grey = torch.where(mirrored, 1 - (1 - grey) ** exponent, grey**exponent)
     strength = uniform(amount.noise).abs()
-    grey = grey + torch.randn(grey.shape, generator=generator) * strength
+    grey = grey + noise_like(grey, generator) * strength
     return grey.clamp(0, 1) * 2 - 1
 
 
 def _blurred(images: Tensor, sigma: Tensor) -> Tensor:
     """Images (N, 1, H, W), each after a Gaussian of its own width (N, 1, 1, 1) in pixels."""
-    place = torch.arange(-BLUR_REACH, BLUR_REACH + 1).float()
+    place = torch.arange(-BLUR_REACH, BLUR_REACH + 1, device=images.device).float()
     weights = torch.exp(-place.square() / (2 * sigma.view(-1, 1).square().clamp(min=1e-4)))
     weights = weights / weights.sum(1, keepdim=True)
     count, width = weights.shape

@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 from ..diffusion.objective import Denoiser, flow_matching_loss, logit_normal_sigmas, noisy
 from ..diffusion.replay import Replayed
-from ..diffusion.sampling import follow
+from ..diffusion.sampling import follow, noise_like
 
 TEACHER_STEPS = 2
 """Of a teacher within each window, two calls each."""
@@ -61,7 +61,7 @@ class Flow:
         """Mean squared error of the velocity."""
         clean, condition = given
         sigma = logit_normal_sigmas(len(clean), generator, self.sigma_mean)
-        noise = _noise_like(clean, generator)
+        noise = noise_like(clean, generator)
         return flow_matching_loss(conditioned(network, *condition), clean, noise, sigma.to(clean.device))
 
 
@@ -97,7 +97,7 @@ class FewCalls:
         clean, condition = given
         windows = torch.randint(self.calls, (len(clean),), generator=generator)
         start, end = (self._levels[windows + place].to(clean.device) for place in (0, 1))
-        x = noisy(clean, _noise_like(clean, generator), start)
+        x = noisy(clean, noise_like(clean, generator), start)
         target = (x - self._led_to(conditioned, x, start, end, condition)) / (start - end).view(-1, 1, 1, 1)
         return F.mse_loss(conditioned(network, *condition)(x, start).float(), target)
 
@@ -131,12 +131,3 @@ def flow_scheduler(step_mean: float, straight: bool = False) -> DPMSolverMultist
         flow_shift=round(math.exp(step_mean), 3),
         solver_order=1 if straight else 2,
     )
-
-
-def _noise_like(clean: Tensor, generator: torch.Generator) -> Tensor:
-    """Standard normal noise on the device and in the memory format of the samples."""
-    if clean.is_cuda:
-        # A step waits longer for as many numbers of the processor than for its network.
-        own = torch.Generator(clean.device).manual_seed(int(torch.randint(2**62, (), generator=generator)))
-        return torch.empty_like(clean).normal_(generator=own)
-    return torch.empty_like(clean).copy_(torch.randn(clean.shape, generator=generator))

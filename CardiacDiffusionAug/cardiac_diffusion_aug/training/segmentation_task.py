@@ -15,11 +15,11 @@ from torch import Tensor, nn
 
 from ..datasets.pack import GREY_LEVELS, SlicePack, centered
 from ..labels import STRUCTURES, dice_of_structures
-from ..networks.image_denoiser import likeliest, one_hot
+from ..networks.image_denoiser import likeliest
 from ..networks.segmentation_unet import SegmentationUNet
 from ..preview import contact_sheet
 from ..slices import LabelArray
-from .augmentation import AS_IT_IS, NONE, Appearance, Deformation, change_appearance, read_at, sampling_points
+from .augmentation import AS_IT_IS, CPU, NONE, Appearance, Deformation, change_appearance, pairs_at, sampling_points
 
 SHEET_CASES = 16
 VALIDATION_BATCH = 32
@@ -90,8 +90,8 @@ class SegmentationTask:
     def loss(self, network: nn.Module, rows: Tensor, generator: torch.Generator, half: bool) -> Tensor:
         """Dice loss over the step's samples together, and cross-entropy."""
         images, classes = self._samples(rows, generator)
-        logits = network(images.to(self.device, memory_format=torch.channels_last))
-        found: Tensor = self._loss(logits.float(), classes.to(self.device))
+        logits = network(images.contiguous(memory_format=torch.channels_last))
+        found: Tensor = self._loss(logits.float(), classes)
         return found
 
     def _samples(self, rows: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
@@ -100,7 +100,7 @@ class SegmentationTask:
         if self.synthetic is not None and bool(replaced.any()):
             others = torch.randint(len(self.synthetic), (int(replaced.sum()),), generator=generator)
             parts.append((self.synthetic, others))
-        made = [windows(pack, chosen, self.augmentation, generator) for pack, chosen in parts if len(chosen)]
+        made = [windows(pack, own, self.augmentation, generator, self.device) for pack, own in parts if len(own)]
         images, classes = (torch.cat([part[index] for part in made]) for index in (0, 1))
         return images, classes
 
@@ -141,22 +141,20 @@ class SegmentationTask:
         contact_sheet(list(zip(greys, predicted, strict=True)), path)
 
 
-def windows(pack: SlicePack, rows: Tensor, amount: Traditional, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-    """Images (N, 1, 128, 128) in [-1, 1] and one-hot masks (N, 4, 128, 128), seen as `amount` says."""
+def windows(
+    pack: SlicePack, rows: Tensor, amount: Traditional, generator: torch.Generator, device: torch.device = CPU
+) -> tuple[Tensor, Tensor]:
+    """Images (N, 1, 128, 128) in [-1, 1] and one-hot masks (N, 4, 128, 128), seen as `amount` says, on the device."""
     size, count = pack.images.shape[-1], len(rows)
-    points, _ = sampling_points(count, amount.deform, generator, size)
+    points, _ = sampling_points(count, amount.deform, generator, size, device)
     points = _turned(points, amount.turned, generator)
     wide = torch.rand(count, generator=generator) < amount.wide
     astray = wide | (torch.rand(count, generator=generator) < amount.astray)
-    points = points * torch.where(wide, amount.wide_zoom, 1.0).view(-1, 1, 1, 1)
+    points = points * torch.where(wide, amount.wide_zoom, 1.0).view(-1, 1, 1, 1).to(device)
     shift = (torch.rand(count, 1, 1, 2, generator=generator) * 2 - 1) * amount.astray_shift / (size / 2)
-    points = points + shift * astray.view(-1, 1, 1, 1)
-    images = torch.from_numpy(pack.images[rows.numpy()])[:, None].float() * (2 / GREY_LEVELS) - 1
-    images = read_at(images, points, "bilinear", -1.0)
-    classes = one_hot(torch.from_numpy(pack.masks[rows.numpy()]))
-    weights = read_at(classes[:, 1:], points, "bilinear", 0.0)
-    labels = likeliest(torch.cat([1 - weights.sum(1, keepdim=True), weights], dim=1))
-    return change_appearance(images, amount.appearance, generator), one_hot(labels)
+    points = points + (shift * astray.view(-1, 1, 1, 1)).to(device)
+    images, classes = pairs_at(pack, rows, points, "bilinear")
+    return change_appearance(images, amount.appearance, generator), classes
 
 
 def _turned(points: Tensor, share: float, generator: torch.Generator) -> Tensor:
@@ -167,7 +165,7 @@ def _turned(points: Tensor, share: float, generator: torch.Generator) -> Tensor:
         angle = turns * math.pi / 2
         turn = torch.tensor([[math.cos(angle), -math.sin(angle)], [math.sin(angle), math.cos(angle)]])
         turn[:, 0] *= 1 - 2 * (mirrored % 2)
-        result[index] = points[index] @ turn.T
+        result[index] = points[index] @ turn.T.to(points.device)
     return result
 
 

@@ -9,16 +9,16 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ..datasets.pack import GREY_LEVELS, SlicePack, centered
+from ..datasets.pack import SlicePack, centered
 from ..diffusion.objective import Denoiser
 from ..diffusion.sampling import case_noise, sample
 from ..networks.blocks import UNKNOWN
-from ..networks.image_denoiser import ImageDenoiser, likeliest, one_hot
+from ..networks.image_denoiser import ImageDenoiser, one_hot
 from ..networks.mask_denoiser import MaskDenoiser
 from ..outlines import CHANNELS, masks_of, signed_distances
 from ..preview import contact_sheet
 from ..slices import GRID_SIZE
-from .augmentation import CPU, NONE, Deformation, change_gamma, read_at, sampling_points
+from .augmentation import CPU, NONE, Deformation, change_gamma, pairs_at, read_at, sampling_points
 from .objectives import Examples, Flow, Objective
 
 SHEET_CASES = 16
@@ -219,12 +219,8 @@ def deformed_pairs(
 ) -> tuple[Tensor, Tensor]:
     """Images (N, 1, 128, 128) in [-1, 1] and one-hot masks (N, 4, 128, 128), deformed alike, on the device."""
     points, _ = sampling_points(len(rows), deform, generator, device=device)
-    images, masks = (torch.from_numpy(slices[rows.numpy()]).to(device) for slices in (pack.images, pack.masks))
-    images = images[:, None].float() * (2 / GREY_LEVELS) - 1
-    images = read_at(images, points, "bicubic", -1.0).clamp(-1, 1)
+    images, classes = pairs_at(pack, rows, points, "bicubic")
+    images = images.clamp(-1, 1)
     if deform.gamma:
         images = change_gamma(images, deform, generator)
-    classes = one_hot(masks)
-    weights = read_at(classes[:, 1:], points, "bilinear", 0.0)
-    weights = torch.cat([1 - weights.sum(1, keepdim=True), weights], dim=1)
-    return images, one_hot(likeliest(weights))
+    return images, classes
