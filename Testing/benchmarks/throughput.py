@@ -4,9 +4,10 @@
 
 First the shipped model: sampling alone, written, and written and filtered, one after the other in each round; medians.
 What the filter rejects is sampled again, so beside the overhead per case stands the time that a run does not spend on
-sampling. Then tiny networks, so that the command `generate` makes `--long` cases in half an hour, checked by a judge
-who rejects a tenth of what they draw: its memory after a tenth and at the end; and the same once more, killed with
-SIGKILL in the middle, gone on with in two parts at once, and compared byte for byte. Needs the disk of twice `--long`
+sampling; what a run does once, at its end, is told apart. Then tiny networks, so that the command `generate` makes
+`--long` cases in half an hour, checked by a judge who rejects a tenth of what they draw: its memory after a tenth and
+at the end; and the same once more, killed with SIGKILL in the middle, gone on with in two parts at once, and compared
+byte for byte. Needs the disk of twice `--long`
 cases. Close other programs.
 """
 
@@ -37,7 +38,7 @@ from speed_report import figure, interleaved, machine, markdown  # noqa: E402
 
 from cardiac_diffusion_aug.bundle import DEFAULT_MODEL, DEFAULT_SEGMENTER, GENERATOR, load_bundle  # noqa: E402
 from cardiac_diffusion_aug.devices import choose_device  # noqa: E402
-from cardiac_diffusion_aug.generation import Generator  # noqa: E402
+from cardiac_diffusion_aug.export import DatasetWriter  # noqa: E402
 from cardiac_diffusion_aug.jobs import JOBS, Context  # noqa: E402
 from cardiac_diffusion_aug.jobs.base import warm_generator  # noqa: E402
 from cardiac_diffusion_aug.slices import GRID_SIZE  # noqa: E402
@@ -52,32 +53,39 @@ MB = 1e6
 
 
 class Clock:
-    """Adds up the time that a generator spends on sampling, by whomever it is asked."""
+    """Adds up the time that is spent in some methods of an object or of a class, by whomever they are called."""
 
-    def __init__(self, generator: Generator) -> None:
+    def __init__(self, owner: Any, *names: str) -> None:
         self.seconds = 0.0
-        for name in ("masks", "images"):
-            setattr(generator, name, partial(self._timed, getattr(generator, name)))
+        for name in names:
+            setattr(owner, name, self._timed(getattr(owner, name)))
 
-    def _timed(self, sample: Callable[..., Any], *arguments: Any, **options: Any) -> Any:
-        begun = time.perf_counter()
-        made = sample(*arguments, **options)
-        self.seconds += time.perf_counter() - begun
-        return made
+    def _timed(self, method: Callable[..., Any]) -> Callable[..., Any]:
+        def timed(*arguments: Any, **options: Any) -> Any:
+            begun = time.perf_counter()
+            made = method(*arguments, **options)
+            self.seconds += time.perf_counter() - begun
+            return made
+
+        return timed
 
 
 def compare_overhead(options: argparse.Namespace, folder: Path) -> list[dict[str, Any]]:
     """Sampling, writing and filtering, with the model at hand."""
     context = Context()
     generator = warm_generator(context, load_bundle(options.model, GENERATOR), options.device, "auto")
-    clock = Clock(generator)
+    sampling, ending = Clock(generator, "masks", "images"), Clock(DatasetWriter, "finish")
     besides: dict[str, list[float]] = {}
+    ends: dict[str, list[float]] = {}
 
     def timed(name: str, work: Callable[[], Any]) -> float:
-        clock.seconds, begun = 0.0, time.perf_counter()
+        shutil.rmtree(folder / "set", ignore_errors=True)
+        sampling.seconds = ending.seconds = 0.0
+        begun = time.perf_counter()
         work()
-        seconds = time.perf_counter() - begun
-        besides.setdefault(name, []).append(seconds / clock.seconds - 1)
+        seconds = time.perf_counter() - begun - ending.seconds
+        besides.setdefault(name, []).append(seconds / sampling.seconds - 1)
+        ends.setdefault(name, []).append(ending.seconds)
         return seconds
 
     def sample() -> None:
@@ -87,20 +95,24 @@ def compare_overhead(options: argparse.Namespace, folder: Path) -> list[dict[str
     def write(filters: bool) -> None:
         asked = {"output": folder / "set", "model": options.model, "steps": options.steps, "count": options.count}
         asked |= {"batch_size": options.batch_size, "device": options.device, "filter": filters}
-        asked |= {"filter_model": options.filter_model, "overwrite": True}
+        asked |= {"filter_model": options.filter_model}
         JOBS["generate"].from_request(asked).run(context)
 
     works = {SAMPLED: sample, WRITTEN: partial(write, False), FILTERED: partial(write, True)}
-    for work in works.values():
+    timers = {name: partial(timed, name, work) for name, work in works.items()}
+    for timer in timers.values():
         # Warm-up.
-        work()
-    measured = interleaved({name: partial(timed, name, work) for name, work in works.items()}, options.rounds)
+        timer()
+    besides.clear()
+    ends.clear()
+    measured = interleaved(timers, options.rounds)
     alone = statistics.median(measured[SAMPLED]) / options.count
     rows = []
     for name, seconds in measured.items():
         each = [whole / options.count for whole in seconds]
         median = statistics.median(each)
         told = {"overhead": median / alone - 1, "beside_sampling": statistics.median(besides[name])}
+        told["at_the_end"] = statistics.median(ends[name])
         rows.append({"name": name, "seconds": median, "spread": (max(each) - min(each)) / median, **told})
     return rows
 
@@ -197,6 +209,7 @@ def tables(result: dict[str, Any]) -> str:
         "overhead": lambda row: f"{row['overhead']:+.1%}",
         "beside its own sampling": lambda row: f"{row['beside_sampling']:+.1%}",
         "spread": lambda row: f"{row['spread']:.0%}",
+        "seconds once, at the end": lambda row: f"{row['at_the_end']:.2f}",
     }
     text = f"{head}\n\n{told}\n\n{markdown(columns, result['overhead'])}\n"
     if "long" not in result:
