@@ -11,6 +11,7 @@ from torch.nn import functional as F
 
 from ..datasets.pack import GREY_LEVELS, PACK_SIZE, SlicePack
 from ..diffusion.sampling import noise_like
+from ..labels import NUM_CLASSES
 from ..networks.image_denoiser import likeliest, one_hot
 from ..slices import GRID_SIZE
 
@@ -103,7 +104,9 @@ def sampling_points(
 
 def read_at(slices: Tensor, points: Tensor, mode: str, outside: float) -> Tensor:
     """Values (N, C, 128, 128) of packed slices (N, C, S, S) at points; `outside` beyond the slice."""
-    return F.grid_sample(slices - outside, points, mode=mode, padding_mode="zeros", align_corners=False) + outside
+    if outside == 0:
+        return F.grid_sample(slices, points, mode=mode, padding_mode="zeros", align_corners=False)
+    return read_at(slices - outside, points, mode, 0.0) + outside
 
 
 def pairs_at(pack: SlicePack, rows: Tensor, points: Tensor, mode: str) -> tuple[Tensor, Tensor]:
@@ -117,7 +120,9 @@ def pairs_at(pack: SlicePack, rows: Tensor, points: Tensor, mode: str) -> tuple[
     """
     images, masks = (torch.from_numpy(slices[rows.numpy()]).to(points.device) for slices in (pack.images, pack.masks))
     images = read_at(images[:, None].float() * (2 / GREY_LEVELS) - 1, points, mode, -1.0)
-    weights = read_at(one_hot(masks)[:, 1:], points, "bilinear", 0.0)
+    # Whole packed slices are larger than what is read of them, so that their background is not spelled out.
+    structures = masks[:, None] == torch.arange(1, NUM_CLASSES, device=masks.device).view(1, -1, 1, 1)
+    weights = read_at(structures.float(), points, "bilinear", 0.0)
     weights = torch.cat([1 - weights.sum(1, keepdim=True), weights], dim=1)
     return images, one_hot(likeliest(weights))
 
