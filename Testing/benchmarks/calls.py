@@ -31,6 +31,7 @@ from cardiac_diffusion_aug.bundle import GENERATOR, load_bundle
 from cardiac_diffusion_aug.datasets import read_cases
 from cardiac_diffusion_aug.datasets.pack import pack_cases
 from cardiac_diffusion_aug.datasets.splits import Split
+from cardiac_diffusion_aug.devices import on_device
 from cardiac_diffusion_aug.diffusion.sampling import case_noise, sample
 from cardiac_diffusion_aug.evaluation.evaluate import projected, slice_dices
 from cardiac_diffusion_aug.evaluation.fidelity import compare
@@ -56,6 +57,8 @@ SCHEDULERS: dict[str, Callable[[float], Any]] = {
 }
 TAUGHT = "as taught"
 IMAGES, MASKS = "images", "masks"
+PARTS = {IMAGES: "image", MASKS: "mask"}
+"""Names of a bundle's networks and schedulers."""
 COLUMNS = {
     IMAGES: ("frechet", "kernel", "recall", "coverage", "dice", "difference"),
     MASKS: ("passes", "w1_largest", "w1_median", "dice"),
@@ -91,6 +94,7 @@ class Bench:
     def __init__(self, data: Path, models: Sequence[str], count: int, most: int, folder: Path) -> None:
         self.generators = {name: Generator(load_bundle(name, GENERATOR)) for name in models}
         self.count, self.most, self.folder = count, most, folder
+        self._networks: dict[tuple[str, str], Any] = {}
         self.first = models[0]
         first = self.generators[self.first]
         split = Split.from_dict(first.bundle.info["training"]["image_denoiser"]["facts"]["split"])
@@ -104,7 +108,8 @@ class Bench:
     def points(self, calls: Sequence[int], schedulers: Sequence[str]) -> list[Point]:
         """All that are to be measured, those of most calls of the first model first."""
         found = []
-        for kind, option in ((IMAGES, "image_steps"), (MASKS, "mask_steps")):
+        for kind, part in PARTS.items():
+            option = f"{part}_steps"
             for name, generator in self.generators.items():
                 if option in generator.bundle.fixed_calls:
                     found.append(Point(kind, name, TAUGHT, int(generator.bundle.default(option))))
@@ -133,37 +138,39 @@ class Bench:
         """What was made for a point."""
         return np.load(self.folder / "points" / f"{point.file}.npz")["made"]
 
-    @torch.inference_mode()
     def _images(self, point: Point) -> Any:
-        generator = self.generators[point.model]
-        scheduler = self._scheduler(point, "image_scheduler")
-        network: Any = generator.bundle.network("image_denoiser").to(memory_format=torch.channels_last)
-        network.to(generator.device)
-        made = []
-        for case in range(self.count):
-            with torch.autocast(generator.device.type, torch.bfloat16, enabled=generator.bfloat16):
-                modulation = network.modulation(self._placed(one_hot(torch.from_numpy(self.masks[[case]])), generator))
-                rows = attribute_rows(self.attributes[case : case + 1]).to(generator.device)
-                noise = self._placed(image_noise(SEED, case, FIRST_IMAGE_STREAM)[None], generator)
-                denoiser = partial(network, attributes=rows, modulation=modulation)
-                made.append(sample(denoiser, noise, scheduler, point.calls)[0, 0].float().cpu().numpy())
+        classes = one_hot(torch.from_numpy(self.masks))
+        noise = (image_noise(SEED, case, FIRST_IMAGE_STREAM) for case in range(self.count))
+        made = [self._sampled(point, case, x, classes[[case]])[0, 0].numpy() for case, x in enumerate(noise)]
         return np.clip(np.stack(made), -1, 1).astype(np.float16)
 
-    @torch.inference_mode()
     def _masks(self, point: Point) -> LabelArray:
-        generator = self.generators[point.model]
-        scheduler = self._scheduler(point, "mask_scheduler")
-        network: Any = generator.bundle.network("mask_denoiser").to(memory_format=torch.channels_last)
-        network.to(generator.device)
-        made = []
-        for case in range(self.count):
-            noise = case_noise(SEED, case, MASK_STREAM, (CHANNELS, GRID_SIZE // 2, GRID_SIZE // 2))[None]
+        shape = (CHANNELS, GRID_SIZE // 2, GRID_SIZE // 2)
+        noise = (case_noise(SEED, case, MASK_STREAM, shape) for case in range(self.count))
+        return np.stack([masks_of(self._sampled(point, case, x))[0] for case, x in enumerate(noise)])
+
+    @torch.inference_mode()
+    def _sampled(self, point: Point, case: int, noise: torch.Tensor, classes: torch.Tensor | None = None) -> Any:
+        """A sample (1, C, H, W) from the noise of a case, for the one-hot mask (1, 4, 128, 128) of an image."""
+        generator, network = self.generators[point.model], self._network(point)
+
+        def placed(tensor: torch.Tensor) -> torch.Tensor:
+            return tensor.to(generator.device, memory_format=torch.channels_last)
+
+        with torch.autocast(generator.device.type, torch.bfloat16, enabled=generator.bfloat16):
             rows = attribute_rows(self.attributes[case : case + 1]).to(generator.device)
-            denoiser = partial(network, attributes=rows)
-            with torch.autocast(generator.device.type, torch.bfloat16, enabled=generator.bfloat16):
-                outlines = sample(denoiser, self._placed(noise, generator), scheduler, point.calls)
-            made.append(masks_of(outlines.cpu())[0])
-        return np.stack(made)
+            known = {} if classes is None else {"modulation": network.modulation(placed(classes))}
+            denoiser = partial(network, attributes=rows, **known)
+            return sample(denoiser, placed(noise[None]), self._scheduler(point), point.calls).float().cpu()
+
+    def _network(self, point: Point) -> Any:
+        """That of a point's model for images or masks, made once."""
+        key = (point.model, PARTS[point.kind])
+        if key not in self._networks:
+            generator = self.generators[point.model]
+            network = generator.bundle.network(f"{PARTS[point.kind]}_denoiser")
+            self._networks[key] = on_device(network, generator.device, generator.bfloat16)
+        return self._networks[key]
 
     def _of_images(self, made: Any) -> dict[str, float]:
         images = made.astype(np.float32)
@@ -194,12 +201,9 @@ class Bench:
     def _of_most(self, kind: str) -> Any:
         return self.made(Point(kind, self.first, next(iter(SCHEDULERS)), self.most))
 
-    def _scheduler(self, point: Point, part: str) -> Any:
-        own = self.generators[point.model].bundle.scheduler(part)
+    def _scheduler(self, point: Point) -> Any:
+        own = self.generators[point.model].bundle.scheduler(f"{PARTS[point.kind]}_scheduler")
         return own if point.scheduler == TAUGHT else SCHEDULERS[point.scheduler](own.config.flow_shift)
-
-    def _placed(self, tensor: torch.Tensor, generator: Generator) -> torch.Tensor:
-        return tensor.to(generator.device, memory_format=torch.channels_last)
 
     def _kept(self, name: str, make: Callable[[], Any]) -> Any:
         path = self.folder / "points" / f"{name}.npy"
