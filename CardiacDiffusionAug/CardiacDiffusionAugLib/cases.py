@@ -90,7 +90,8 @@ class CaseSet:
         sequences = vtk.vtkCollection()
         browser.GetSynchronizedSequenceNodes(sequences, True)
         table = browser.GetNodeReference(TABLE_ROLE)
-        if sequences.GetNumberOfItems() != 2 or table is None:
+        # What is found in the images may be shown by the same browser.
+        if sequences.GetNumberOfItems() < 2 or table is None:
             return None
         return cls(browser, sequences.GetItemAsObject(0), sequences.GetItemAsObject(1), table)
 
@@ -194,7 +195,7 @@ class CaseSet:
         return slicer.util.arrayFromVolume(self.images.GetNthDataNode(number))
 
     def remove(self) -> None:
-        """Remove the set with all its nodes and its folder."""
+        """Remove the set with all its nodes, and its folder where nothing else lies in it."""
         hierarchy = subjectHierarchy()
         folder = hierarchy.GetItemParent(itemOf(self.browser)) if slicer.mrmlScene.IsNodePresent(self.browser) else 0
         shown = self.shownNodes()
@@ -203,8 +204,8 @@ class CaseSet:
         for node in (*nodes, *theirs):
             if slicer.mrmlScene.IsNodePresent(node):
                 slicer.mrmlScene.RemoveNode(node)
-        if folder and folder != hierarchy.GetSceneItemID():
-            hierarchy.RemoveItem(folder)
+        if folder and folder != hierarchy.GetSceneItemID() and not hierarchy.GetNumberOfItemChildren(folder):
+            hierarchy.RemoveItem(folder, False, False)
 
 
 def caseSets() -> list[CaseSet]:

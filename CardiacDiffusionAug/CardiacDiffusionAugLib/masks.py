@@ -108,7 +108,9 @@ def drawnMask(
     Raises:
         CardiacError: there is no such node, it is empty, or none of its parts is a structure.
     """
-    parts = {part.key: part.value for part in partsOf(node)} | dict(chosen or {})
+    parts = {part.key: part.value for part in partsOf(node)}
+    # One that was told may have been removed since.
+    parts |= {key: value for key, value in (chosen or {}).items() if key in parts}
     keys = {value: [key for key, its in parts.items() if its == value] for value in PAINT_ORDER}
     if not any(keys.values()):
         raise CardiacError(
@@ -161,6 +163,11 @@ def _geometry(
         )
         if not text or not slicer.vtkSegmentationConverter.DeserializeImageGeometry(text, geometry, False):
             raise CardiacError(f"{node.GetName()} is empty: draw a heart in it first.")
+        # What the segments share lies in their own coordinates, and may be moved by a transform.
+        matrix = vtk.vtkMatrix4x4()
+        geometry.GetImageToWorldMatrix(matrix)
+        vtk.vtkMatrix4x4.Multiply4x4(toWorld(node), matrix, matrix)
+        geometry.SetGeometryFromImageToWorldMatrix(matrix)
     geometry.AllocateScalars(vtk.VTK_UNSIGNED_CHAR, 1)
     return geometry
 

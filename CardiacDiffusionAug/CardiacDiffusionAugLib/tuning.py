@@ -92,6 +92,8 @@ def startTuning(
             f"{len(data)} labelled volume is too little; {FEWEST_PATIENTS} are needed, one to learn from and one to "
             "judge by."
         )
+    # Of a training that was cancelled or failed.
+    shutil.rmtree(target.with_name(f"{target.name}.training"), ignore_errors=True)
     tuning = Tuning(target.name)
     folder = tasks.newFolder()
     with removedOnError(folder):
@@ -123,9 +125,13 @@ def _writePairs(pairs: Sequence[Pair], folder: Path) -> Iterator[object]:
     for part in ("images", "masks"):
         (folder / part).mkdir(parents=True)
     (folder / "labels.json").write_text(json.dumps({s.key: s.value for s in STRUCTURES}))
+    taken: set[str] = set()
     for i, (volume, segmentation) in enumerate(pairs):
-        # A number in front: two volumes may have one name.
-        name = f"{i:03d}-{fileName(volume.GetName())}"
+        # A number in front where two have one name. Else the name stays as it is: ED and ES of a patient share it, and
+        # must train or validate together.
+        name = fileName(volume.GetName())
+        name = f"{i:03d}-{name}" if name.casefold() in taken else name
+        taken.add(name.casefold())
         mask = drawnMask(segmentation, reference=volume).stack
         yield sitk.WriteImage(mask, str(folder / "masks" / f"{name}.mha"))
         yield from writeMetaImage([volume], folder / "images" / f"{name}.mha")

@@ -13,7 +13,7 @@ import vtk
 from cardiac_diffusion_aug.errors import CardiacError
 from cardiac_diffusion_aug.labels import STRUCTURES
 from CardiacDiffusionAugLib.cases import KEPT, REJECTED, CaseSet, caseSets
-from CardiacDiffusionAugLib.scene import loadTerminology, subjectHierarchy, terminologyEntry
+from CardiacDiffusionAugLib.scene import addImageNode, loadTerminology, subjectHierarchy, terminologyEntry
 from phantom import phantom_stack
 
 FACTS = {
@@ -208,3 +208,22 @@ def test_fifty_sets_made_and_removed_leave_nothing(scene: object) -> None:
         filled(2)[0].remove()
     assert slicer.mrmlScene.GetNumberOfNodes() == before
     assert subjectHierarchy().GetNumberOfItems() == items
+
+
+def test_removing_a_set_leaves_what_else_lies_in_its_folder(scene: object) -> None:
+    cases, pairs = filled(2)
+    scan = addImageNode(pairs[0][0], "her scan")
+    hierarchy = subjectHierarchy()
+    folder = hierarchy.GetItemParent(hierarchy.GetItemByDataNode(cases.browser))
+    hierarchy.SetItemParent(hierarchy.GetItemByDataNode(scan), folder)
+    cases.remove()
+    assert slicer.mrmlScene.IsNodePresent(scan)
+    assert hierarchy.GetItemParent(hierarchy.GetItemByDataNode(scan)) == folder
+
+
+def test_a_set_whose_browser_shows_a_third_sequence_is_still_one(scene: object) -> None:
+    cases, _ = filled(2)
+    found = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSequenceNode", "Hearts images heart")
+    cases.browser.AddSynchronizedSequenceNodeID(found.GetID())
+    (same,) = caseSets()
+    assert (same.images, same.masks) == (cases.images, cases.masks)

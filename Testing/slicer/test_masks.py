@@ -146,3 +146,26 @@ def test_segments_of_other_organs_are_refused_in_a_sentence(drawn: tuple) -> Non
         segment.SetName(f"liver {i}")
     with pytest.raises(CardiacError, match="no segment for LV, myocardium or RV"):
         drawnMask(segmentation)
+
+
+def test_a_segment_that_was_told_and_removed_since_is_passed_over(drawn: tuple) -> None:
+    _, segmentation, labels = drawn
+    segmentation.GetSegmentation().RemoveSegment("RV")
+    mask = sitk.GetArrayFromImage(drawnMask(segmentation, {"RV": 3}).stack)
+    np.testing.assert_array_equal(mask, np.where(labels == 3, 0, labels))
+
+
+def test_a_mask_without_a_scan_is_found_where_a_transform_has_moved_it(scene: object) -> None:
+    _, mask = map(oblique, phantom_stack())
+    segmentation = addSegmentationNode(mask, "heart")
+    before = drawnMask(segmentation).stack
+    transform = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLLinearTransformNode", "far away")
+    matrix = vtk.vtkMatrix4x4()
+    for axis, shift in enumerate((400.0, -300.0, 200.0)):
+        matrix.SetElement(axis, 3, shift)
+    transform.SetMatrixTransformToParent(matrix)
+    segmentation.SetAndObserveTransformNodeID(transform.GetID())
+    after = drawnMask(segmentation).stack
+    np.testing.assert_array_equal(sitk.GetArrayFromImage(after), sitk.GetArrayFromImage(before))
+    # The engine counts to the left and to the back.
+    np.testing.assert_allclose(np.subtract(after.GetOrigin(), before.GetOrigin()), (-400, 300, 200), atol=1e-3)

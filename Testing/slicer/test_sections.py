@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+from collections import deque
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +17,12 @@ import qt
 from cardiac_diffusion_aug.labels import STRUCTURES
 from CardiacDiffusionAugLib.cases import KEPT, REJECTED, caseSets
 from CardiacDiffusionAugLib.masks import drawnMask
+from CardiacDiffusionAugLib.panels.review import SHOWN_COLUMNS
 from CardiacDiffusionAugLib.parameters import Group, Level, Phase, TuneSource
 from CardiacDiffusionAugLib.saving import Format, Which
 from CardiacDiffusionAugLib.scene import addImageNode, addSegmentationNode, imageNode, stackOf
 from CardiacDiffusionAugLib.segmenting import SEQUENCE_CLASS
+from CardiacDiffusionAugLib.tuning import _writePairs, scenePairs
 from driving import LONGEST_PAUSE_MS, Driver
 from patients import patient_data
 from phantom import phantom_stack, write_acdc
@@ -191,6 +194,73 @@ def test_a_hundred_cases_are_reviewed_with_keys(driver: Driver) -> None:
     assert (display.GetVisibility2DFill(), display.GetVisibility2DOutline()) == (1, 0)
     assert display.GetOpacity() == pytest.approx(0.4)
     driver.picture("review")
+
+
+def test_keys_judge_the_case_in_the_slice_view_whoever_went_there(driver: Driver) -> None:
+    cases, _ = filled(5)
+    driver.parameters.cases = cases.browser
+    process_events()
+    # As Slicer's own toolbar does, and at once, before the panel has heard of it.
+    cases.browser.SetSelectedItemNumber(3)
+    driver.panel.review.shortcuts["K"].activated.emit()
+    assert cases.column("state") == ["", "", "", KEPT, ""]
+
+
+def test_another_set_can_be_reviewed_while_cases_are_made(driver: Driver) -> None:
+    earlier, _ = filled(3, "Earlier")
+    growing, _ = filled(2, "Growing")
+    driver.parameters.cases = earlier.browser
+    process_events()
+    driver.panel.review.caseAdded(growing, 1)
+    assert driver.panel.review.cases.name == "Earlier"
+    driver.panel.review.caseAdded(growing, 0)
+    assert driver.panel.review.cases.name == "Growing"
+
+
+def test_a_table_sorted_by_state_keeps_each_case_in_its_own_row(driver: Driver) -> None:
+    ui = driver.ui
+    cases, _ = filled(6)
+    driver.parameters.cases = cases.browser
+    process_events()
+    ui.viewTabs.setCurrentIndex(1)
+    ui.caseTable.sortItems(SHOWN_COLUMNS.index("state"), qt.Qt.AscendingOrder)
+    for _case in range(3):
+        driver.panel.review.shortcuts["R"].activated.emit()
+        process_events()
+    for line in range(6):
+        row = cases.row(ui.caseTable.item(line, 0).data(qt.Qt.UserRole))
+        shown = [ui.caseTable.item(line, column).text() for column in range(len(SHOWN_COLUMNS))]
+        assert shown == [row[name] for name in SHOWN_COLUMNS]
+
+
+def test_the_table_of_a_mask_says_what_holds_for_that_mask(driver: Driver) -> None:
+    ui = driver.ui
+    volume, first = one_slice()
+    second = addSegmentationNode(phantom_stack()[1][:, :, 4:5], "second", volume)
+    ui.maskSelector.setCurrentNode(first)
+    process_events()
+    driver.choose(ui.maskTable.cellWidget(0, 1), "nothing")
+    ui.maskSelector.setCurrentNode(second)
+    process_events()
+    assert ui.maskTable.cellWidget(0, 1).currentText != "nothing"
+
+
+def test_scans_that_were_left_out_of_the_fine_tuning_stay_out(driver: Driver, tmp_path: Path) -> None:
+    ui = driver.ui
+    for phase in ("ED", "ES"):
+        image, mask = phantom_stack()
+        addSegmentationNode(mask, f"heart {phase}", addImageNode(image, f"anna_{phase}"))
+    driver.choose(ui.tuneSourceComboBox, TuneSource.SCENE.label())
+    process_events()
+    ui.tunePairsList.item(0).setCheckState(qt.Qt.Unchecked)
+    addSegmentationNode(mask, "drawn later", addImageNode(image, "anna_ES"))
+    process_events()
+    ticks = [ui.tunePairsList.item(i).checkState() == qt.Qt.Checked for i in range(3)]
+    assert ticks == [False, True, True]
+    # ED and ES of a patient go by one name, and two volumes of one name both stay.
+    deque(_writePairs(scenePairs(), tmp_path), maxlen=0)
+    written = sorted(path.name for path in (tmp_path / "images").glob("*.mha"))
+    assert written == ["002-anna_ES.mha", "anna_ED.mha", "anna_ES.mha"]
 
 
 @pytest.mark.parametrize("form", [Format.NNUNET, Format.NRRD, Format.SHEET], ids=["nnU-Net", "NRRD", "sheet"])

@@ -103,11 +103,13 @@ class FineTuneSection(Section):
         pairs = scenePairs()
         if [(a.GetID(), b.GetID()) for a, b in pairs] == [(a.GetID(), b.GetID()) for a, b in self._pairs]:
             return
+        left_out = {(a.GetID(), b.GetID()) for a, b in set(self._pairs) - set(self._ticked())}
         self._pairs = pairs
         self.ui.tunePairsList.clear()
         for volume, segmentation in pairs:
             item = qt.QListWidgetItem(f"{volume.GetName()}: {segmentation.GetName()}")
-            item.setCheckState(qt.Qt.Checked)
+            out = (volume.GetID(), segmentation.GetID()) in left_out
+            item.setCheckState(qt.Qt.Unchecked if out else qt.Qt.Checked)
             self.ui.tunePairsList.addItem(item)
 
     def update(self, reason: str, busy: str) -> None:

@@ -44,7 +44,8 @@ class MaskSection(Section):
         if self._node is not None and self._tag is not None:
             self._node.RemoveObserver(self._tag)
         if node is not self._node:
-            self._chosen = {}
+            # Another node's segments may have the same names.
+            self._chosen, self._parts, self._seen = {}, [], ()
         self._node, self._tag = node, None
         if node is not None:
             self._tag = node.AddObserver(vtk.vtkCommand.AnyEvent, lambda *event: self.panel.updateSoon())

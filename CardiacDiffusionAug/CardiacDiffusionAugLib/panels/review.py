@@ -100,15 +100,20 @@ class ReviewSection(Section):
     # The list
 
     def caseAdded(self, cases: CaseSet | None, number: int, show: bool = False) -> None:
-        """Take a new case into the list; the first of a set is shown at once."""
+        """Take a new case into the list; the first of a set is shown at once.
+
+        Whoever looks through another set meanwhile stays there.
+        """
         if cases is None:
             return
         if self.cases is None or self.cases.browser is not cases.browser:
+            if self.cases is not None and self.cases.alive and number > 0 and not show:
+                return
             self.parameters.cases = cases.browser
             self._show(cases)
         elif number == len(self._items):
             self._addRow(number)
-            self._filter()
+            self._hide(self._lineOf(number))
         if show or number == 0:
             self.goTo(number)
         self._summarize()
@@ -169,8 +174,9 @@ class ReviewSection(Section):
         color = COLORS[row["state"]]
         brush = qt.QBrush(qt.QColor(*color)) if color else qt.QBrush()
         text = qt.QBrush(qt.QColor(0, 0, 0)) if color else qt.QBrush()
-        for column, name in enumerate(SHOWN_COLUMNS):
-            cell = self.ui.caseTable.item(line, column)
+        # All at first: a table that is sorted by one of them moves the line while it is filled.
+        cells = [self.ui.caseTable.item(line, column) for column in range(len(SHOWN_COLUMNS))]
+        for cell, name in zip(cells, SHOWN_COLUMNS, strict=True):
             cell.setText(row[name])
             cell.setBackground(brush)
             cell.setForeground(text)
@@ -201,16 +207,19 @@ class ReviewSection(Section):
         """List the cases that are asked for."""
         if self.cases is None or not self.cases.alive:
             return
+        for line in range(self.ui.caseTable.rowCount):
+            self._hide(line)
+
+    def _hide(self, line: int) -> None:
+        """Hide a line and its thumbnail unless it is asked for."""
         state = FILTER_STATES.get(self.ui.stateFilterComboBox.currentIndex)
+        number = self.ui.caseTable.item(line, 0).data(qt.Qt.UserRole)
+        row = self.cases.row(number)
+        text = " ".join(row.values()).lower()
         words = self.ui.searchEdit.text.lower().split()
-        table = self.ui.caseTable
-        for line in range(table.rowCount):
-            number = table.item(line, 0).data(qt.Qt.UserRole)
-            row = self.cases.row(number)
-            text = " ".join(row.values()).lower()
-            wanted = (state is None or row["state"] == state) and all(word in text for word in words)
-            table.setRowHidden(line, not wanted)
-            self._items[number].setHidden(not wanted)
+        wanted = (state is None or row["state"] == state) and all(word in text for word in words)
+        self.ui.caseTable.setRowHidden(line, not wanted)
+        self._items[number].setHidden(not wanted)
 
     def _summarize(self) -> None:
         if self.cases is None or not self.cases.count:
@@ -231,6 +240,8 @@ class ReviewSection(Section):
         if self.cases is None or not self.cases.alive or not 0 <= number < self.cases.count:
             return
         first = self._shown < 0
+        if number != self._shown:
+            self.panel.tell(self.ui.nearestLabel, "")
         self._shown = number
         self.cases.show(number)
         if first:
@@ -251,8 +262,14 @@ class ReviewSection(Section):
         if not self._filling and cells:
             self.goTo(cells[0].data(qt.Qt.UserRole))
 
+    def _follow(self) -> None:
+        """Take the case that Slicer's own toolbar or a playback has gone to."""
+        if self.cases is not None and self.cases.alive and self._shown not in (-1, self.cases.current):
+            self.goTo(self.cases.current)
+
     def step(self, by: int) -> bool:
         """Go to the next or previous case that is listed; tells whether there is one."""
+        self._follow()
         number = self._shown + by
         while 0 <= number < len(self._items):
             if not self._items[number].isHidden():
@@ -265,6 +282,7 @@ class ReviewSection(Section):
         """Keep or reject the case that is shown, and go on to the next."""
         if self.cases is None or not self.cases.alive or self._shown < 0:
             return
+        self._follow()
         self.cases.judge(self._shown, state, self.ui.whyComboBox.currentText if state == REJECTED else "")
         self._followStates()
         self.step(1)
@@ -299,6 +317,7 @@ class ReviewSection(Section):
         self.panel.run(self.ui.nearestButton, self._startNearest, Callbacks(onResult=self._onNearest))
 
     def _startNearest(self, callbacks: Callbacks, overrides: dict[str, Any]) -> Job:
+        self._follow()
         return self.logic.nearest(self.cases, self._shown, self.parameters.realData, callbacks)
 
     def _onNearest(self, job: Job, nearest: Nearest) -> None:
@@ -321,6 +340,7 @@ class ReviewSection(Section):
         self.bind()
         if self.cases is not None and self.cases.alive:
             self._followStates()
+        self._follow()
         self._look()
         none = "" if self.cases is not None and self._shown >= 0 else _("There is no case to look at.")
         for button in (self.ui.keepButton, self.ui.rejectButton, self.ui.previousButton, self.ui.nextButton):

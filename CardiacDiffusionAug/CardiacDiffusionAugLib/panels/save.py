@@ -32,9 +32,12 @@ class SaveSection(Section):
         """Save the cases, after a question where something would be replaced."""
         target, overwrite = self.target, False
         if needsPermission(target, self.parameters.saveFormat):
-            overwrite = slicer.util.confirmOkCancelDisplay(
-                _("{target} holds files already. Replace those of the same names?").format(target=target)
+            question = (
+                _("{target} holds cases already. All of them are removed before these are saved. Go on?")
+                if self.parameters.saveFormat is Format.NNUNET
+                else _("{target} holds files already. Replace those of the same names?")
             )
+            overwrite = slicer.util.confirmOkCancelDisplay(question.format(target=target))
             if not overwrite:
                 return
 
