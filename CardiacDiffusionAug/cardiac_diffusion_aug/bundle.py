@@ -107,13 +107,14 @@ class Bundle:
         """Of `mask_steps` and `image_steps` those whose default the network was taught, so that no other is good."""
         return tuple(self.info.get("fixed_calls", ()))
 
-    def training_patients(self, part: str) -> list[str] | None:
-        """Patients whom a network of a generator learned from, those of the models that it builds on among them.
+    def training_patients(self, part: str | None = None) -> list[str] | None:
+        """Patients whom a network learned from, those of the models that it builds on among them.
 
-        None where the model does not say.
+        `part` names the network of a generator; a segmenter has one alone. None where the model does not say.
         """
         try:
-            facts = self.info["training"][part]["facts"]
+            training = self.info["training"]
+            facts = (training if part is None else training[part])["facts"]
             others = [facts[name]["patients"] for name in ("start", "teacher") if name in facts]
             return sorted({str(patient) for patients in (facts["split"]["train"], *others) for patient in patients})
         except (LookupError, TypeError):

@@ -105,7 +105,7 @@ class DatasetWriter:
             # Before all else: it says whose folder this is.
             if part is None:
                 self._write_dataset_json()
-            elif not (folder / DATASET).exists():
+            else:
                 self._claim()
             for name in (IMAGES, LABELS):
                 (folder / name).mkdir(exist_ok=True)

@@ -71,12 +71,15 @@ class Judge:
 
     def _found(self, greys: FloatArray) -> LabelArray:
         """What the segmenter finds in images (N, 128, 128), in each the same whatever the others are."""
-        if self.segmenter.device.type != "cpu":
+        # As with the generator: kernels round otherwise for other batches.
+        device = self.segmenter.device
+        together = size = self.segmenter.batch_size
+        if device.type == "cpu":
+            together = samples_together(device, self.segmenter.bfloat16)
+            size = suggested_batch_size(device, together)
+        elif device.type != "cuda":
             return self.segmenter.labels(greys)
-        # As with the generator: kernels of a processor round otherwise for other batches.
-        together = samples_together(self.segmenter.device, self.segmenter.bfloat16)
         padded = np.concatenate([greys, greys[-1:].repeat(-len(greys) % together, axis=0)])
-        size = suggested_batch_size(self.segmenter.device, together)
         parts = [self.segmenter.labels(padded[first : first + size]) for first in range(0, len(padded), size)]
         return np.concatenate(parts)[: len(greys)]
 
@@ -107,7 +110,7 @@ class _Draw:
     may_have: list[Attributes]
     attempt: int = 0
     tries: int = 0
-    draws: int = 0
+    draws: int = 1
     mask: LabelArray | None = None
     images: dict[int, tuple[GreyArray, dict[str, float]]] = field(default_factory=dict)
     rejected: list[str] = field(default_factory=list)
@@ -246,9 +249,9 @@ def _draw_images(
     images = generator.images(masks, noise, own, check, attributes)
     reasons: dict[int, list[str]] = {}
     for (draw, variation), mask, image, dice in zip(wanted, masks, images, judge.dice(images, masks), strict=True):
-        draw.draws += 1
         failed = judge.pair_failures(dice, mask)
         if failed:
+            draw.draws += 1
             reasons.setdefault(draw.case, []).extend(failed)
         else:
             draw.images[variation] = (image, dice)

@@ -53,7 +53,7 @@ class GeneratedCase:
         image: (128, 128) uint8; 0 and 255 stand for the 1st and 99th percentile of a scan around the heart.
         mask: (128, 128) uint8 labels: 0 background, 1 LV cavity, 2 myocardium, 3 RV cavity.
         spacing: pixel size along columns and rows, and slice thickness, in mm.
-        draws: masks and images that were drawn until this one passed; 1 where nothing was checked.
+        draws: 1, and one more for each mask and each image of the case that failed a check.
         rejected: why the others failed.
         dice: agreement of what a segmenter finds in the image with the mask, by structure; empty where not checked.
     """

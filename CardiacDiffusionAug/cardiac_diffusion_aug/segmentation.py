@@ -20,7 +20,14 @@ from torch import Tensor
 
 from .anatomy import failures
 from .bundle import DEFAULT_SEGMENTER, SEGMENTER, Bundle, load_bundle
-from .devices import choose_device, is_out_of_memory, on_device, use_bfloat16
+from .devices import (
+    choose_device,
+    is_out_of_memory,
+    on_device,
+    samples_together,
+    suggested_batch_size,
+    use_bfloat16,
+)
 from .errors import CardiacError
 from .labels import BACKGROUND, LV, NUM_CLASSES, STRUCTURES
 from .networks.image_denoiser import likeliest
@@ -41,8 +48,7 @@ COARSE_SPACING = 3.0
 """Pixels of the first pass, in mm: the network was trained on windows of this kind too."""
 NO_RING = {"lv_parts", "lv_touches_rv", "lv_touches_background", "lv_myo_gap"}
 """Anatomical criteria that a slice must not fail to be taken for one of the short axis."""
-BATCH = {"cpu": 4}
-GPU_BATCH = 32
+CPU_BATCH, GPU_BATCH = 4, 32
 SMALLEST, LARGEST = 32, 2048
 LARGEST_PIXEL_MM = 4.0
 SMALLEST_HEART_MM2 = 300.0
@@ -90,7 +96,11 @@ class Segmenter:
         self.bfloat16 = use_bfloat16(precision, self.device)
         self._network: Any = on_device(self.bundle.network("unet"), self.device, self.bfloat16)
         self.confident = float(self.bundle.info.get("defaults", {}).get("certainty", CONFIDENT))
-        self.batch_size = BATCH.get(self.device.type, GPU_BATCH)
+        self.batch_size = GPU_BATCH
+        if self.device.type == "cpu":
+            # Never less than what a judge hands over at a time, so that none of it is cut.
+            together = samples_together(self.device, self.bfloat16)
+            self.batch_size = max(CPU_BATCH, suggested_batch_size(self.device, together))
 
     def probabilities(self, images: FloatArray, check: Callable[[], None] = lambda: None) -> FloatArray:
         """Probabilities (N, 4, H, W) of each label for slices (N, H, W) in [-1, 1]."""

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
 import pytest
 import SimpleITK as sitk
+import torch
 
 from cardiac_diffusion_aug import filtering
 from cardiac_diffusion_aug.attributes import Attributes
@@ -93,6 +94,10 @@ def test_an_image_that_fails_is_drawn_again_for_the_same_mask(generator: Generat
     assert (made.image == judge.images[1]).all()
     assert not (judge.images[0] == judge.images[1]).all()
     assert (made.draws, made.rejected) == (2, ("LV Dice 0.10",))
+
+
+def test_what_passes_at_once_was_drawn_once_whatever_its_variations(generator: Generator) -> None:
+    assert [case.draws for case in generate_filtered(generator, Picky(), 2, variations=3)] == [1] * 6
 
 
 def test_a_mask_without_a_good_image_is_given_up(generator: Generator) -> None:
@@ -326,6 +331,19 @@ def test_dice_of_a_slice() -> None:
     a, b = np.zeros((4, 4), np.uint8), np.zeros((4, 4), np.uint8)
     a[0], b[0, :2], b[1, 0] = LV, LV, RV
     assert slice_dice(a, b) == {"LV": pytest.approx(2 * 2 / 6), "RV": 0.0}
+
+
+@pytest.fixture
+def six_threads() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(6)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.mark.usefixtures("six_threads")
+def test_what_a_judge_finds_hangs_on_the_image_alone_with_many_threads(tiny_unet: Path) -> None:
+    test_what_a_judge_finds_hangs_on_the_image_alone(tiny_unet, "bf16")
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])

@@ -596,3 +596,23 @@ def test_defaults_suit_what_it_starts_from(
 
 def test_the_job_is_known() -> None:
     assert JOBS["train-unet"] is TrainUnet
+
+
+def test_whoever_goes_on_keeps_start_and_patients(phantoms: Path, tiny_unet: Path, tmp_path: Path) -> None:
+    short = {"steps": 1, "batch_size": 2, "warmup_steps": 0}
+    job(phantoms, tmp_path / "tuned", start=str(tiny_unet), **short).run(Context())
+    again = {**short, "steps": 2, "resume": True}
+    with pytest.raises(CardiacError, match=r"were begun with --start tiny-unet; go on with the same"):
+        job(phantoms, tmp_path / "tuned", **again).run(Context())
+    with pytest.raises(CardiacError, match=r"were begun with other patients to train or validate; go on with the same"):
+        job(phantoms, tmp_path / "tuned", start=str(tiny_unet), **again, split="mod 5 == 3").run(Context())
+    job(phantoms, tmp_path / "tuned", start=str(tiny_unet), **again).run(Context())
+
+
+def test_a_start_that_knows_who_validates_is_told(phantoms: Path, tmp_path: Path) -> None:
+    short = {"steps": 1, "batch_size": 2, "warmup_steps": 0}
+    job(phantoms, tmp_path / "first", split="mod 5 == 3", **short).run(Context())
+    context = Listener()
+    job(phantoms, tmp_path / "tuned", start=str(tmp_path / "first"), split="mod 5 == 4", **short).run(context)
+    assert any("first learned from 1 of those who validate here (patient004)" in told for told in context.sentences)
+    assert "patient004" in (load_bundle(tmp_path / "tuned").training_patients() or ())

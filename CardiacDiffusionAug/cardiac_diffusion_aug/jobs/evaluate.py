@@ -144,8 +144,7 @@ class Evaluate(Job):
         return Split(train, validation, stated.rule)
 
     def _warn_of_overlap(self, segmenter: Segmenter, split: Split, context: Context) -> None:
-        learned = segmenter.bundle.info["training"].get("facts", {}).get("split", {}).get("train", [])
-        common = sorted(set(learned) & set(split.validation))
+        common = sorted(set(segmenter.bundle.training_patients() or ()) & set(split.validation))
         if common:
             context.say(
                 f"The segmenter {segmenter.bundle.name} was trained on {len(common)} of the patients that stand for "

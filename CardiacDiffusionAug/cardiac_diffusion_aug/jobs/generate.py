@@ -160,7 +160,7 @@ class Generate(SamplingJob):
         facts = {**self.facts(generator), "checks": judge.CHECKS if judge else ""}
         # An earlier run may have made more than are asked for now.
         done = sum(name in writer.done for name in self._names(self._own_cases)) if writer.done else 0
-        redrawn = 0
+        redrawn = made_now = 0
 
         def tell(result: dict[str, Any]) -> None:
             nonlocal done
@@ -178,12 +178,12 @@ class Generate(SamplingJob):
             with Beside(partial(self._write, writer, facts), tell, FEWEST_WAITING + generator.largest_batch) as files:
                 for made in self._cases(generator, judge, writer, check):
                     files.put(made)
-                    redrawn += made.draws > 1
+                    redrawn, made_now = redrawn + (made.draws > 1), made_now + 1
                     context.check()
         finally:
             preview = writer.finish(wanted=self._names(range(self.count)))
         if redrawn:
-            context.say(f"{redrawn} of {done} cases were drawn again because the first draw failed a check.")
+            context.say(f"{redrawn} of {made_now} cases were drawn again because the first draw failed a check.")
         outcome = {"output": str(self.output), "cases": writer.count}
         if writer.finished:
             return {**outcome, "preview": str(preview)}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import math
 import time
 from collections.abc import Callable, Sequence
@@ -151,7 +152,7 @@ class TrainingJob(Job):
         """
         from ..training.loop import train
 
-        self._require_same_models(folder, facts)
+        self._require_same_beginning(folder, facts)
         figures = Figures(context, earlier)
         network = train(
             task,
@@ -171,16 +172,21 @@ class TrainingJob(Job):
             context.say("The training ends early, as asked; the best of what it learned is kept.")
         return network
 
-    def _require_same_models(self, folder: Path, facts: dict[str, Any]) -> None:
-        """Whoever goes on builds on the models that it began with, or the patients of these would be forgotten.
+    def _require_same_beginning(self, folder: Path, facts: dict[str, Any]) -> None:
+        """Whoever goes on builds on the models and patients that it began with, or some of these would be forgotten.
 
         Raises:
-            CardiacError: it began with others, or with none.
+            CardiacError: it began with others, or with no model.
         """
         from ..training.snapshots import latest_snapshot, snapshot_facts
 
         found = latest_snapshot(folder) if self.resume else None
         begun = facts if found is None else snapshot_facts(found)
+        if json.dumps(begun.get("split")) != json.dumps(facts.get("split")):
+            raise CardiacError(
+                f"The snapshots in {folder} were begun with other patients to train or validate; go on with the same "
+                "--data, --split, --patients and --seed, or choose another folder."
+            )
         for name in ("start", "teacher"):
             if begun.get(name) != facts.get(name):
                 was = f"{flag(name)} {begun[name]['name']}" if begun.get(name) else f"no {flag(name)}"

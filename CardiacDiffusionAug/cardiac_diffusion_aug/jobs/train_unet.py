@@ -100,6 +100,8 @@ class TrainUnet(TrainingJob):
 
         folder, stage = self.places()
         start = self._start()
+        if start is not None:
+            facts = {**facts, "start": self._of_start(start, validation, context)}
         made = self._made(context)
         torch.manual_seed(self.seed)
         network = self._network(start).train()
@@ -118,6 +120,17 @@ class TrainUnet(TrainingJob):
         from ..bundle import SEGMENTER, load_bundle
 
         return None if self.start is None else load_bundle(self.start, SEGMENTER)
+
+    def _of_start(self, start: Bundle, validation: SlicePack, context: Context) -> dict[str, Any]:
+        """What is told of the start; who learned from it and validates here is told to the user."""
+        seen = start.training_patients()
+        known = sorted(set(seen or ()) & set(validation.patients.tolist()))
+        if known:
+            context.say(
+                f"{start.name} learned from {len(known)} of those who validate here ({known[0]}), which flatters "
+                "the figures; choose another --split for honest ones."
+            )
+        return {"name": start.name, "version": start.version, "sha256": start.sha256, "patients": seen}
 
     def _network(self, start: Bundle | None) -> SegmentationUNet:
         """That of the start, or a new one."""
