@@ -380,6 +380,17 @@ def test_segment_measures_a_stack(driver: Driver, frames: list[sitk.Image]) -> N
     driver.picture("segment")
 
 
+def test_figures_go_with_their_scan(driver: Driver, frames: list[sitk.Image]) -> None:
+    ui = driver.ui
+    first, second = (addImageNode(frames[0], name) for name in ("first", "second"))
+    ui.scanSelector.setCurrentNode(first)
+    driver.run(ui.segmentButton)
+    assert ui.segmentTable.rowCount > 0
+    ui.scanSelector.setCurrentNode(second)
+    process_events()
+    assert ui.segmentTable.rowCount == 0
+
+
 def test_segment_follows_a_cine_over_the_cycle(driver: Driver, frames: list[sitk.Image]) -> None:
     ui = driver.ui
     driver.open("segment")

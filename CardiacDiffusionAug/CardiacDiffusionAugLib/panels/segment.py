@@ -22,6 +22,7 @@ class SegmentSection(Section):
         """Connect the widgets."""
         ui = self.ui
         self._models: list[Model] = []
+        self._scan: Any = None
         ui.segmentTable.setColumnCount(3)
         ui.segmentTable.setHorizontalHeaderLabels([_("Quantity"), _("Value"), _("Unit")])
         fillTable(ui.segmentTable, [])
@@ -48,10 +49,14 @@ class SegmentSection(Section):
 
     def segment(self) -> None:
         """Find the heart."""
-        self.panel.tell(self.ui.segmentLabel, "")
-        fillTable(self.ui.segmentTable, [])
+        self._clear()
+        self._scan = self.parameters.scan
         callbacks = Callbacks(onResult=self._onFound, onMessage=self._onMessage)
         self.panel.run(self.ui.segmentButton, self._start, callbacks)
+
+    def _clear(self) -> None:
+        self.panel.tell(self.ui.segmentLabel, "")
+        fillTable(self.ui.segmentTable, [])
 
     def _start(self, callbacks: Callbacks, overrides: dict[str, Any]) -> Job:
         p = self.parameters
@@ -64,7 +69,8 @@ class SegmentSection(Section):
 
     def _onFound(self, job: Job, found: Found) -> None:
         scan = self.parameters.scan
-        if found.table is None:
+        # What was found in another scan than the one that is chosen now is in the scene, but not told here.
+        if found.table is None or scan is not self._scan:
             return
         if scan is not None and scan.IsA("vtkMRMLScalarVolumeNode"):
             showVolume(scan)
@@ -72,7 +78,10 @@ class SegmentSection(Section):
         fillTable(self.ui.segmentTable, [[found.table.GetCellText(i, column) for column in range(3)] for i in lines])
 
     def update(self, reason: str, busy: str) -> None:
-        """Enable what can be done."""
+        """Enable what can be done; figures go with the scan that they are of."""
+        if self._scan is not None and self.parameters.scan is not self._scan:
+            self._clear()
+            self._scan = None
         none = "" if self.parameters.scan is not None else _("Choose a scan.")
         gone = "" if self.ui.segmenterComboBox.currentIndex >= 0 else _("Choose a U-Net.")
         self.panel.allow(self.ui.segmentButton, reason or none or gone)
